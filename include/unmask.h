@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * unmask: run diffusion language models.
+ *
+ * Two nouns carry the interface. A `um_engine` is a loaded model; it is shared. A `um_request` is
+ * one generation; it reports what happens to it as events. The host program drives the engine:
+ *
+ *     um_engine_open -> um_request_create ... -> while (um_engine_step(...) == UM_OK)
+ *                                                    um_request_next_event(...)
+ *
+ * One call of um_engine_step makes one forward pass for all live requests, and starts no thread but
+ * the engine's own pool of workers. The library never exits, aborts or prints.
+ *
+ * Threads: um_engine_step and um_engine_logits take turns behind a lock, and so do the calls on
+ * requests; any thread may call any of them at any time on the same engine. A um_tokenizer and the
+ * um_model_info of an engine do not change after they are opened, and may be read from everywhere.
+ */
+#ifndef UNMASK_H
+#define UNMASK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define UM_VERSION_MAJOR 0
+#define UM_VERSION_MINOR 1
+#define UM_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define UM_API __attribute__((visibility("default")))
+#else
+#define UM_API
+#endif
+
+/* ---- Status and errors ---------------------------------------------------------------------- */
+
+/* name, number, sentence. The numbers are stable. */
+#define UM_STATUS_MAP(X)                                                                           \
+    X(OK, 0, "done")                                                                               \
+    X(AGAIN, 1, "nothing to report yet")                                                           \
+    X(INVALID, 2, "an argument or a parameter is out of range")                                    \
+    X(NOT_FOUND, 3, "a file, a tensor or a name does not exist")                                   \
+    X(IO, 4, "reading or writing failed")                                                          \
+    X(FORMAT, 5, "a file is damaged or contradicts itself")                                        \
+    X(UNSUPPORTED, 6, "valid, but not something this version can do")                              \
+    X(NO_MEMORY, 7, "memory does not suffice")                                                     \
+    X(LIMIT, 8, "longer than the context or the cache")                                            \
+    X(NUMERIC, 9, "a computation gave a value that is not a number")                               \
+    X(CANCELLED, 10, "the request was cancelled")                                                  \
+    X(DEVICE, 11, "a device failed")                                                               \
+    X(INTERNAL, 12, "a defect in this library")
+
+typedef enum um_status {
+#define UM_STATUS_ENUM(name, number, sentence) UM_##name = number,
+    UM_STATUS_MAP(UM_STATUS_ENUM)
+#undef UM_STATUS_ENUM
+} um_status;
+
+/* Filled by a call that fails, when the caller passes one; untouched by a call that succeeds.
+ * `message` is a whole sentence with what was expected and what was found. `where` names the file,
+ * the tensor or the parameter, or is empty. `byte_pos` is an offset in that file, or -1. */
+typedef struct um_error {
+    um_status status;
+    char message[640];
+    char where[256];
+    int64_t byte_pos;
+} um_error;
+
+/* Returns a constant sentence for a status; never NULL. */
+UM_API const char *um_status_sentence(um_status status);
+/* Returns a constant name such as "UM_FORMAT"; never NULL. */
+UM_API const char *um_status_name(um_status status);
+/* Returns "0.1.0"; constant. */
+UM_API const char *um_version(void);
+/* Frees what a function of this header says the caller frees. Accepts NULL. */
+UM_API void um_free(void *memory);
+
+/* ---- Tokenizer ------------------------------------------------------------------------------ */
+
+/* The text side of a model: vocabulary, special tokens, chat template. Immutable once open. */
+typedef struct um_tokenizer um_tokenizer;
+
+/* Opens the tokenizer of a model directory, which may hold a tokenizer alone: tokenizer.json, and
+ * if present tokenizer_config.json and chat_template.jinja. On success *tokenizer is the caller's,
+ * to be closed. UM_NOT_FOUND where there is no tokenizer.json: such a model runs on ids. */
+UM_API um_status um_tokenizer_open(const char *directory, um_tokenizer **tokenizer, um_error *err);
+/* Opens what a directory has for text: like um_tokenizer_open, but a directory with a chat
+ * template and no vocabulary is accepted; then only um_tokenizer_render_chat works. */
+UM_API um_status um_tokenizer_open_template(const char *directory, um_tokenizer **tokenizer,
+                                            um_error *err);
+/* Closes and clears *tokenizer. Accepts NULL and a NULL inside. */
+UM_API void um_tokenizer_close(um_tokenizer **tokenizer);
+
+/* Encodes n_bytes of UTF-8. Special tokens in the text are recognised; none is added.
+ * *ids [*n_ids] i32 is the caller's, freed with um_free; it is not NULL even where *n_ids is 0.
+ * UM_INVALID for text that is not UTF-8, with the byte's position. */
+UM_API um_status um_tokenizer_encode(const um_tokenizer *tokenizer, const char *text,
+                                     size_t n_bytes, int32_t **ids, size_t *n_ids, um_error *err);
+
+/* Decodes ids [n_ids] to UTF-8; bytes that form no character become U+FFFD. With skip_special,
+ * special tokens give nothing. *text is the caller's, zero-terminated, freed with um_free;
+ * *n_bytes (may be NULL) is its length. UM_INVALID for an id outside the vocabulary. */
+UM_API um_status um_tokenizer_decode(const um_tokenizer *tokenizer, const int32_t *ids,
+                                     size_t n_ids, bool skip_special, char **text, size_t *n_bytes,
+                                     um_error *err);
+
+/* Renders the chat template. messages_json is a JSON array of {"role", "content", ...}; tools_json
+ * an array of tools or NULL. variables_json is an object of further variables that the template
+ * may read ("enable_thinking": false), or NULL. *text is the caller's, freed with um_free. */
+UM_API um_status um_tokenizer_render_chat(const um_tokenizer *tokenizer, const char *messages_json,
+                                          const char *tools_json, const char *variables_json,
+                                          bool add_generation_prompt, char **text, um_error *err);
+
+/* True where a chat template was found. */
+UM_API bool um_tokenizer_has_chat_template(const um_tokenizer *tokenizer);
+
+/* ---- Models --------------------------------------------------------------------------------- */
+
+typedef enum um_attention {
+    UM_ATTENTION_FULL = 0,        /* every position sees every other one of a fixed canvas */
+    UM_ATTENTION_BLOCK_CAUSAL = 1 /* a position sees its own block and all earlier ones */
+} um_attention;
+
+typedef enum um_cache_mode {
+    UM_CACHE_DEFAULT = 0, /* the exact one */
+    UM_CACHE_EXACT = 1,   /* pages for block-causal models, none for full attention: same result */
+    UM_CACHE_NONE = 2,    /* everything is recomputed at each step: the definition */
+    UM_CACHE_PREFIX = 3,  /* Fast-dLLM's prefix cache, full attention only: an approximation */
+    UM_CACHE_DUAL = 4     /* Fast-dLLM's dual cache, full attention only: an approximation */
+} um_cache_mode;
+
+typedef enum um_remask {
+    UM_REMASK_DEFAULT = 0,
+    UM_REMASK_LOW_CONFIDENCE = 1, /* commit the positions with the highest probability */
+    UM_REMASK_RANDOM = 2          /* commit positions drawn uniformly */
+} um_remask;
+
+typedef enum um_precision {
+    UM_PRECISION_REFERENCE = 0, /* float32 activations and sums over the stored weights */
+    UM_PRECISION_FAST = 1       /* not in this version: refused with UM_UNSUPPORTED */
+} um_precision;
+
+#define UM_STOP_TOKENS_MAX 16
+
+/* What a model directory holds. Strings live as long as the struct's owner. */
+typedef struct um_model_info {
+    char architecture[64]; /* "LLaDA2MoeModelLM" */
+    char family[32];       /* "llada2_moe", "llada" */
+    um_attention attention;
+    int32_t n_layers, hidden, n_heads, n_kv_heads, head_dim;
+    int32_t vocab;         /* rows of the output head */
+    int32_t context;       /* positions that the model was made for */
+    int32_t n_experts, n_active, n_shared_experts; /* 0 where the model is dense */
+    int32_t mask_token;
+    int32_t n_stop_tokens;
+    int32_t stop_tokens[UM_STOP_TOKENS_MAX]; /* any of them ends the text */
+    int64_t n_parameters, n_tensors;
+    int64_t bytes_f32, bytes_f16, bytes_bf16; /* weights by stored type */
+    int64_t cache_bytes_per_token;            /* keys and values of one position, all layers */
+    /* Defaults of the family, as changed by generation_config.json. */
+    char policy[16];
+    um_remask remask;
+    int32_t block_len, steps, post_steps; /* steps: forwards a block; 0: as many as tokens */
+    double threshold, edit_threshold, temperature, top_p, cfg_scale;
+    int32_t top_k;
+} um_model_info;
+
+/* Reads what a directory holds, and checks every tensor's name, type and shape, without reading
+ * weights. mask_token: -1 for the model's own. */
+UM_API um_status um_model_inspect(const char *directory, int32_t mask_token, um_model_info *info,
+                                  um_error *err);
+
+/* ---- Engine --------------------------------------------------------------------------------- */
+
+typedef struct um_engine um_engine;
+typedef struct um_request um_request;
+
+/* Progress of a long operation: `what` is "loading"; done and total are bytes. Called from the
+ * thread that called the library. */
+typedef void (*um_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
+
+/* Fill with um_engine_options_init, then change what differs. */
+typedef struct um_engine_options {
+    const char *directory;  /* model directory, required; not kept after the call */
+    int32_t n_threads;      /* 0: one for each core this process may use */
+    int32_t mask_token;     /* -1: from the model */
+    um_precision precision;
+    int64_t cache_tokens;   /* positions that the page pool can hold; 0: the model's context */
+    um_progress_fn progress; /* may be NULL */
+    void *progress_user;
+} um_engine_options;
+
+UM_API void um_engine_options_init(um_engine_options *options);
+
+/* Loads a model. On success *engine is the caller's, to be closed. Says before loading (with
+ * UM_NO_MEMORY) when the memory of this machine does not suffice, and what is needed. */
+UM_API um_status um_engine_open(const um_engine_options *options, um_engine **engine,
+                                um_error *err);
+/* Closes and clears *engine. All requests must have been destroyed. Accepts NULL. */
+UM_API void um_engine_close(um_engine **engine);
+/* Borrowed; valid until the engine is closed. */
+UM_API const um_model_info *um_engine_info(const um_engine *engine);
+/* "scalar", "avx2" or "avx512": the kernels in use. Constant string. */
+UM_API const char *um_engine_kernels(const um_engine *engine);
+UM_API int32_t um_engine_threads(const um_engine *engine);
+
+/* Pages of the cache: how many exist, and how many no request holds. */
+UM_API void um_engine_pages(um_engine *engine, int64_t *n_pages, int64_t *n_free);
+
+/* One forward over a whole sequence under the model's own mask, without cache.
+ *   ids    [n]          i32, each within the vocabulary
+ *   logits [n, vocab]   f32, the caller's
+ * block_len: 0 for the family's. */
+UM_API um_status um_engine_logits(um_engine *engine, const int32_t *ids, size_t n,
+                                  int32_t block_len, float *logits, um_error *err);
+
+/* Makes one forward pass for all live requests and queues their events. UM_OK: something was done.
+ * UM_AGAIN: no request is live. Any other status is a fault of the engine as a whole; faults of one
+ * request are its events. */
+UM_API um_status um_engine_step(um_engine *engine, um_error *err);
+
+/* ---- Requests ------------------------------------------------------------------------------- */
+
+/* Fill with um_request_options_init: it sets each field to "the model's default". */
+typedef struct um_request_options {
+    const int32_t *prompt; /* [n_prompt] i32, copied; a mask token in it stays a prompt token */
+    size_t n_prompt;       /* at least 1 */
+    int32_t max_tokens;    /* tokens to write, at least 1; default 256 */
+    int32_t block_len;     /* 0: default */
+    const char *policy;    /* "threshold", "schedule", "edit"; NULL: default; not kept */
+    double threshold;      /* 0..1; NaN: default */
+    double edit_threshold; /* 0..1; NaN: default */
+    int32_t post_steps;    /* forwards of `edit` after the last mask, at least 0; -1: default */
+    int32_t steps;         /* forwards for each block, at least 1; 0: default */
+    um_remask remask;
+    double cfg_scale;      /* classifier-free guidance, 0 or more; NaN: default */
+    double temperature;    /* 0 is greedy; NaN: default */
+    int32_t top_k;         /* 0: off; -1: default */
+    double top_p;          /* above 0, at most 1; 1: off; NaN: default */
+    double min_p;          /* 0..1; 0: off; NaN: default */
+    uint64_t seed;
+    uint64_t request_key;  /* a second key of the draws, for many requests under one seed */
+    bool ignore_eos;       /* write max_tokens tokens whatever they are */
+    um_cache_mode cache;
+    int32_t prefill_chunk; /* prompt tokens a forward, rounded down to whole blocks; 0: default */
+} um_request_options;
+
+UM_API void um_request_options_init(um_request_options *options);
+
+/* Checks the options against the model and queues the request. On success *request is the
+ * caller's, to be destroyed before the engine is closed. UM_INVALID names the parameter; UM_LIMIT
+ * where prompt and max_tokens exceed the context or the page pool. */
+UM_API um_status um_request_create(um_engine *engine, const um_request_options *options,
+                                   um_request **request, um_error *err);
+/* Ends the request at the next step with UM_CANCELLED; its pages go back at once. */
+UM_API void um_request_cancel(um_request *request);
+/* Cancels if need be, frees, and clears *request. Accepts NULL and a NULL inside. */
+UM_API void um_request_destroy(um_request **request);
+
+typedef enum um_event_kind {
+    UM_EVENT_ACCEPTED = 0, /* pages are held; the first forward is next */
+    UM_EVENT_PREFILL = 1,  /* prompt tokens went through the model */
+    UM_EVENT_STEP = 2,     /* one denoising forward */
+    UM_EVENT_BLOCK = 3,    /* a block is finished and frozen */
+    UM_EVENT_DONE = 4,     /* the last event of a request that ended well */
+    UM_EVENT_ERROR = 5     /* the last event of a request that failed or was cancelled */
+} um_event_kind;
+
+typedef enum um_finish_reason { UM_FINISH_STOP = 0, UM_FINISH_LENGTH = 1 } um_finish_reason;
+
+/* One position's change. An edit changes a position that was not masked. */
+typedef struct um_change {
+    int32_t position; /* from the start of the prompt */
+    int32_t token;
+    float probability;
+    bool is_edit;
+} um_change;
+
+typedef struct um_event {
+    um_event_kind kind;
+    /* UM_EVENT_PREFILL */
+    int32_t prefill_done, prefill_total; /* prompt tokens */
+    /* UM_EVENT_STEP, UM_EVENT_BLOCK */
+    int32_t forward;        /* denoising forwards of this request, from 0 */
+    int32_t block;          /* block-causal: position / block_len; full: from the prompt's end */
+    int32_t first_position; /* of the block, from the start of the prompt */
+    int32_t n_inputs;       /* length of the block */
+    const int32_t *inputs;  /* [n_inputs] ids of the block before the step; after it for BLOCK */
+    int32_t n_changes;
+    const um_change *changes; /* [n_changes], by position */
+    /* UM_EVENT_DONE */
+    um_finish_reason finish;
+    int32_t n_tokens;      /* the answer, without the token that stopped it */
+    const int32_t *tokens; /* [n_tokens] */
+    int32_t forwards, prefill_forwards;
+    int64_t prefill_ns, decode_ns; /* time inside um_engine_step while this request took part */
+    /* UM_EVENT_ERROR */
+    um_error error;
+} um_event;
+
+/* Takes the next event. Its pointers stay valid until the next call on the same request.
+ * UM_AGAIN: none is queued. */
+UM_API um_status um_request_next_event(um_request *request, um_event *event);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

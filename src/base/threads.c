@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The worker pool. A run is published by raising `generation`; workers spin on it for a few
+ * microseconds (a layer's operations follow each other closely) and then sleep on a condition, so
+ * that an idle engine uses no processor. Tasks are taken from one atomic counter.
+ */
+
+#include "base/threads.h"
+
+#include <hwloc.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+
+enum { SPIN_NS = 20000, N_THREADS_MAX = 1024 };
+
+typedef struct worker {
+    thread_pool *pool;
+    pthread_t thread;
+    int i_worker;
+} worker;
+
+struct thread_pool {
+    int n_threads;
+    int n_started;
+    worker *workers; /* [n_threads]; entry 0 is the caller and has no thread */
+    pthread_mutex_t lock;
+    pthread_cond_t wake; /* a run was published, or the pool ends */
+    pthread_cond_t done; /* the last worker left a run */
+    atomic_uint generation;
+    atomic_int n_next;    /* next task */
+    atomic_int n_working; /* workers that have not left the current run */
+    atomic_bool is_ending;
+    int n_tasks;
+    thread_task task;
+    void *context;
+};
+
+static void relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+static void take_tasks(thread_pool *pool, int i_worker) {
+    for (;;) {
+        int i = atomic_fetch_add_explicit(&pool->n_next, 1, memory_order_relaxed);
+        if (i >= pool->n_tasks) return;
+        pool->task(pool->context, i, i_worker);
+    }
+}
+
+/* Waits until the generation differs from `seen`: spins first, then sleeps. */
+static void await_run(thread_pool *pool, unsigned seen) {
+    int64_t start = clock_now_ns();
+    for (int i = 0;; i++) {
+        if (atomic_load_explicit(&pool->generation, memory_order_acquire) != seen) return;
+        relax();
+        if (i % 64 == 63 && clock_now_ns() - start > SPIN_NS) break;
+    }
+    pthread_mutex_lock(&pool->lock);
+    while (atomic_load_explicit(&pool->generation, memory_order_acquire) == seen)
+        pthread_cond_wait(&pool->wake, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void *worker_main(void *argument) {
+    worker *self = argument;
+    thread_pool *pool = self->pool;
+    for (unsigned seen = 0;;) {
+        await_run(pool, seen);
+        seen++; /* runs do not overlap, so the generation moved by exactly one */
+        if (atomic_load(&pool->is_ending)) return NULL;
+        take_tasks(pool, self->i_worker);
+        if (atomic_fetch_sub_explicit(&pool->n_working, 1, memory_order_acq_rel) == 1) {
+            pthread_mutex_lock(&pool->lock);
+            pthread_cond_signal(&pool->done);
+            pthread_mutex_unlock(&pool->lock);
+        }
+    }
+}
+
+static void publish(thread_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    atomic_fetch_add_explicit(&pool->generation, 1, memory_order_release);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void thread_pool_run(thread_pool *pool, thread_task task, void *context, int n_tasks) {
+    if (n_tasks <= 0) return;
+    if (!pool || pool->n_threads == 1 || n_tasks == 1) {
+        for (int i = 0; i < n_tasks; i++) task(context, i, 0);
+        return;
+    }
+    pool->task = task;
+    pool->context = context;
+    pool->n_tasks = n_tasks;
+    atomic_store_explicit(&pool->n_next, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->n_working, pool->n_threads - 1, memory_order_relaxed);
+    publish(pool);
+    take_tasks(pool, 0);
+    int64_t start = clock_now_ns();
+    for (int i = 0;; i++) {
+        if (atomic_load_explicit(&pool->n_working, memory_order_acquire) == 0) return;
+        relax();
+        if (i % 64 == 63 && clock_now_ns() - start > SPIN_NS) break;
+    }
+    pthread_mutex_lock(&pool->lock);
+    while (atomic_load_explicit(&pool->n_working, memory_order_acquire) != 0)
+        pthread_cond_wait(&pool->done, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+int threads_available(void) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    int n = CPU_COUNT(&set);
+    return n > 0 ? n : 1;
+}
+
+/* Pins each worker to a core of its own when there are enough; leaves them to the system otherwise,
+ * since two pinned threads on one core are worse than two free ones. The caller's thread is the
+ * host program's and is not touched. Failure to pin is no failure of the pool. */
+static void pin_workers(thread_pool *pool) {
+    hwloc_topology_t topology;
+    if (hwloc_topology_init(&topology) != 0) return;
+    if (hwloc_topology_load(topology) == 0) {
+        int n_cores = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE);
+        for (int i = 1; i < pool->n_threads && pool->n_threads <= n_cores; i++) {
+            hwloc_obj_t core = hwloc_get_obj_by_type(topology, HWLOC_OBJ_CORE, (unsigned)i);
+            if (core)
+                hwloc_set_thread_cpubind(topology, pool->workers[i].thread, core->cpuset, 0);
+        }
+    }
+    hwloc_topology_destroy(topology);
+}
+
+um_status thread_pool_create(int n_threads, thread_pool **out, um_error *err) {
+    if (n_threads == 0) n_threads = threads_available();
+    if (n_threads < 1 || n_threads > N_THREADS_MAX)
+        FAIL(UM_INVALID, err, "threads: expected 1 to %d, found %d", N_THREADS_MAX, n_threads);
+    thread_pool *pool = memory_calloc(1, sizeof *pool);
+    if (!pool) FAIL(UM_NO_MEMORY, err, "no memory for the thread pool");
+    pool->workers = memory_calloc((size_t)n_threads, sizeof *pool->workers);
+    if (!pool->workers) {
+        memory_free(pool);
+        FAIL(UM_NO_MEMORY, err, "no memory for %d threads", n_threads);
+    }
+    pool->n_threads = n_threads;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->wake, NULL);
+    pthread_cond_init(&pool->done, NULL);
+    for (int i = 1; i < n_threads; i++) {
+        worker *w = &pool->workers[i];
+        w->pool = pool;
+        w->i_worker = i;
+        int code = pthread_create(&w->thread, NULL, worker_main, w);
+        if (code != 0) {
+            thread_pool_destroy(pool);
+            FAIL(UM_NO_MEMORY, err, "cannot start thread %d of %d (error %d)", i + 1, n_threads,
+                 code);
+        }
+        pool->n_started = i;
+    }
+    if (n_threads > 1) pin_workers(pool);
+    *out = pool;
+    return UM_OK;
+}
+
+void thread_pool_destroy(thread_pool *pool) {
+    if (!pool) return;
+    atomic_store(&pool->is_ending, true);
+    publish(pool);
+    for (int i = 1; i <= pool->n_started; i++) pthread_join(pool->workers[i].thread, NULL);
+    pthread_cond_destroy(&pool->done);
+    pthread_cond_destroy(&pool->wake);
+    pthread_mutex_destroy(&pool->lock);
+    memory_free(pool->workers);
+    memory_free(pool);
+}
+
+int thread_pool_size(const thread_pool *pool) {
+    return pool ? pool->n_threads : 1;
+}
