@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The CPU's tier table: single-threaded inner kernels, filled from scalar upward (a better tier
+ * overwrites what it does better). Files cpu_*.c split an operation over the pool and call these;
+ * nothing here knows of threads. Every kernel treats each row (query, output) by one fixed sequence
+ * of operations, whatever tile it lands in: batch invariance is theirs to keep.
+ */
+#ifndef KERNELS_CPU_H
+#define KERNELS_CPU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/rng.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+#include "quant/dtype.h"
+
+enum {
+    ATTEND_QUERIES_MAX = 32, /* queries of an attend_tile */
+    HEAD_TILE = 256          /* vocabulary tile of the head; even; part of the results' bits */
+};
+
+/* y[r, o] = sum_i x[row(r), i] * w[o, i] + bias[o], row(r) = x_rows ? x_rows[r] : r. */
+typedef struct matmul_tile {
+    float *y;              /* row r at y + r * y_stride */
+    const float *x;        /* row r at x + row(r) * x_stride */
+    const int32_t *x_rows; /* [n_rows] or NULL */
+    const void *w;         /* [n_out, n_in] of type, any alignment */
+    const float *bias;     /* [n_out] or NULL */
+    size_t x_stride, y_stride;
+    dtype type;
+    int32_t n_rows, n_in, n_out;
+} matmul_tile;
+
+/* Queries of one sequence with the same visible_end, all reading one key-value head. */
+typedef struct attend_tile {
+    const float *q[ATTEND_QUERIES_MAX]; /* [head_dim] each */
+    float *out[ATTEND_QUERIES_MAX];     /* [head_dim] each */
+    const int32_t *pages;
+    kv_layer kv;
+    float *scores; /* [n_queries, attend_padded(visible_end)] scratch, 64-byte aligned */
+    int32_t n_queries, n_kv_heads, kv_head, head_dim, visible_end;
+    float scale;
+} attend_tile;
+
+/* Of the logits of one vocabulary tile, the forbidden token included. */
+typedef struct tile_softmax {
+    float top;              /* the highest */
+    double sum, sum_logits; /* sum e, sum (l - top) * e with e = exp(l - top) */
+    bool is_finite;         /* false: the rest is undefined */
+} tile_softmax;
+
+/* Of the same, where excluded tokens are -infinity: i_max -1 where all are. */
+typedef struct tile_best {
+    float max, second; /* second -infinity where there is none */
+    int32_t i_max;
+} tile_best;
+
+/* The winner of a draw so far: token -1 before the first. */
+typedef struct gumbel_best {
+    double key;
+    int32_t token;
+    float logit;
+} gumbel_best;
+
+typedef struct cpu_kernels {
+    const char *name;
+    void (*matmul)(const matmul_tile *tile);
+    /* out [n] f32 from stored numbers. */
+    void (*decode)(dtype type, const void *data, size_t n, float *out);
+    /* One row; y may be x. */
+    void (*rms_norm)(float *y, const float *x, const float *gain, int32_t dim, float eps);
+    /* One head; cosines, sines [half]. */
+    void (*rope)(float *x, const float *cosines, const float *sines, int32_t half);
+    void (*swiglu)(float *y, const float *gate, const float *up, size_t n); /* y may be gate */
+    void (*add)(float *y, const float *x, size_t n);
+    void (*add_scaled)(float *y, const float *x, float scale, size_t n); /* y += scale * x */
+    void (*sigmoid)(float *y, const float *x, size_t n);                 /* y may be x */
+    void (*attend)(const attend_tile *tile);
+    tile_softmax (*tile_softmax)(const float *l, int32_t n);
+    tile_best (*tile_best)(const float *l, int32_t n);
+    /* sum of exp((l - max) * inverse_temperature); -infinity counts 0; max is finite */
+    double (*tile_tempered)(const float *l, int32_t n, float max, float inverse_temperature);
+    /* Draws tokens first_token + i; excluded ones are -infinity. n <= HEAD_TILE, first_token even.
+     * Improves *best by the highest l / temperature - log(-log u), the lower id on a tie: the same
+     * bits in every tier. */
+    void (*gumbel)(const float *l, int32_t n, int32_t first_token, const rng_key *key,
+                   double temperature, gumbel_best *best);
+} cpu_kernels;
+
+/* device_open makes one of these: `base` is what callers see. */
+typedef struct cpu_device {
+    device base;
+    cpu_kernels kernels;
+} cpu_device;
+
+static inline const cpu_kernels *cpu_kernels_of(const device *dev) {
+    return &((const cpu_device *)dev)->kernels;
+}
+
+/* Positions rounded up to whole pages: the stride of attend_tile.scores. */
+static inline size_t attend_padded(int32_t visible_end) {
+    return ((size_t)visible_end + KV_PAGE_LEN - 1) / KV_PAGE_LEN * KV_PAGE_LEN;
+}
+
+/* Offset of a page's first key or value of one head: both layouts have the same size. */
+static inline size_t kv_offset(int32_t page, int32_t kv_head, int32_t n_kv_heads,
+                               int32_t head_dim) {
+    return ((size_t)page * (size_t)n_kv_heads + (size_t)kv_head) * (size_t)head_dim * KV_PAGE_LEN;
+}
+
+static inline size_t round_up_64(size_t n_bytes) {
+    return (n_bytes + 63) & ~(size_t)63;
+}
+
+/* ---- Tiers ------------------------------------------------------------------------------------
+ */
+
+void cpu_fill_scalar(cpu_kernels *k);
+void cpu_fill_avx2(cpu_kernels *k);   /* only where cpu_has_avx2 */
+void cpu_fill_avx512(cpu_kernels *k); /* only where cpu_has_avx512; over cpu_fill_avx2 */
+bool cpu_has_avx2(void);              /* AVX2, FMA, F16C and the system saves their registers */
+bool cpu_has_avx512(void);            /* AVX-512 F, BW, VL, DQ as well */
+
+void matmul_fill_scalar(cpu_kernels *k);
+void matmul_fill_avx2(cpu_kernels *k);
+void matmul_fill_avx512(cpu_kernels *k);
+void rows_fill_scalar(cpu_kernels *k);
+void rows_fill_avx2(cpu_kernels *k);
+void rows_fill_avx512(cpu_kernels *k);
+void attention_fill_scalar(cpu_kernels *k);
+void attention_fill_avx2(cpu_kernels *k);
+void attention_fill_avx512(cpu_kernels *k);
+void head_fill_scalar(cpu_kernels *k);
+void head_fill_avx2(cpu_kernels *k);
+void head_fill_avx512(cpu_kernels *k);
+
+/* The exact key of one token: l / temperature - log(-log u). The one definition all tiers share. */
+double gumbel_key(float l, double temperature, double u);
+
+/* ---- Operations (kernels/ops.h says what they do) ---------------------------------------------
+ */
+
+um_status cpu_linear(device *dev, float *y, const float *x, const matrix *w, const float *bias,
+                     int32_t n_rows);
+um_status cpu_embed(device *dev, float *y, const matrix *table, const int32_t *tokens,
+                    int32_t n_rows);
+um_status cpu_rms_norm(device *dev, float *y, const float *x, const float *gain, int32_t n_rows,
+                       int32_t dim, float eps);
+um_status cpu_rope(device *dev, float *x, const int32_t *positions, const float *cosines,
+                   const float *sines, int32_t n_rows, int32_t n_heads, int32_t head_dim,
+                   int32_t rotary_dim);
+um_status cpu_kv_write(device *dev, const kv_layer *kv, const float *k, const float *v,
+                       const int32_t *seq, const int32_t *positions, const kv_table *tables,
+                       int32_t n_rows, int32_t n_kv_heads, int32_t head_dim);
+um_status cpu_swiglu(device *dev, float *y, const float *gate, const float *up, size_t n);
+um_status cpu_add(device *dev, float *y, const float *x, size_t n);
+size_t cpu_attention_scratch(const device *dev, const attention_args *args);
+um_status cpu_attention(device *dev, const attention_args *args, void *scratch);
+size_t cpu_route_scratch(const device *dev, const route_args *args);
+um_status cpu_route(device *dev, const route_args *args, void *scratch);
+size_t cpu_experts_scratch(const device *dev, const experts_args *args);
+um_status cpu_experts(device *dev, const experts_args *args, void *scratch);
+size_t cpu_head_scratch(const device *dev, const head_args *args);
+um_status cpu_head(device *dev, const head_args *args, void *scratch);
+
+#endif

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The output head on the CPU. A task is one vocabulary tile of HEAD_TILE tokens, whatever the
+ * number of threads: logits of all rows that a request names, then guidance, then one partial
+ * result a request. Partials are merged in the order of tiles on one thread. Requests that truncate
+ * keep their logits in scratch and are finished by cpu_select.c.
+ *
+ *   scratch:  used_rows [n_rows] | used_index [n_rows] | stored [n_requests]
+ *             | partials [n_requests, n_tiles] | stored logits [n_truncated, vocab]
+ *             | tile logits [n_workers, n_used + 1, HEAD_TILE]
+ */
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu.h"
+#include "kernels/cpu_select.h"
+
+enum { ROW_BLOCK_FLOATS = 96 * 1024 };
+
+typedef struct partial {
+    tile_softmax all;  /* of every token */
+    tile_best allowed; /* without the forbidden token; i_max counts from the tile's start */
+    float forbidden;   /* logit of the forbidden token where this tile has it, else -inf */
+    double tempered;   /* sum exp((l - allowed.max) / temperature), without the forbidden token */
+    gumbel_best drawn;
+} partial;
+
+typedef struct head_task {
+    const cpu_kernels *kernels;
+    const head_args *args;
+    int32_t *used_rows;  /* [n_used] rows that are multiplied */
+    int32_t *used_index; /* [n_rows] place in used_rows, or -1 */
+    int32_t *stored;     /* [n_requests] place in stored_logits, or -1 */
+    partial *partials;
+    float *stored_logits, *tile_logits;
+    size_t worker_floats;
+    int32_t n_used, n_stored, n_tiles, forbidden;
+} head_task;
+
+static bool is_truncated(const score_request *q) {
+    return q->temperature > 0.0 && (q->top_k > 0 || q->top_p < 1.0 || q->min_p > 0.0);
+}
+
+/* Lays the scratch out; base NULL gives the size alone. */
+static size_t lay_out(const device *dev, const head_args *a, unsigned char *base, head_task *t) {
+    int32_t n_stored = 0;
+    for (int32_t i = 0; i < a->n_requests; i++) n_stored += is_truncated(&a->requests[i]);
+    size_t n_rows = (size_t)a->n_rows, n_requests = (size_t)a->n_requests;
+    size_t n_used = n_rows < 2 * n_requests ? n_rows : 2 * n_requests;
+    size_t vocab = (size_t)a->w.n_out, n_tiles = (vocab + HEAD_TILE - 1) / HEAD_TILE, at = 0;
+    t->worker_floats = (n_used + 1) * HEAD_TILE;
+    size_t workers = (size_t)thread_pool_size(dev->pool);
+    size_t sizes[6] = {round_up_64(n_rows * sizeof(int32_t)),
+                       round_up_64(n_rows * sizeof(int32_t)),
+                       round_up_64(n_requests * sizeof(int32_t)),
+                       round_up_64(n_requests * n_tiles * sizeof(partial)),
+                       round_up_64((size_t)n_stored * vocab * sizeof(float)),
+                       workers * t->worker_floats * sizeof(float)};
+    void *parts[6] = {NULL};
+    for (int i = 0; i < 6; i++) {
+        if (base) parts[i] = base + at;
+        at += sizes[i];
+    }
+    t->used_rows = parts[0];
+    t->used_index = parts[1];
+    t->stored = parts[2];
+    t->partials = parts[3];
+    t->stored_logits = parts[4];
+    t->tile_logits = parts[5];
+    t->n_tiles = (int32_t)n_tiles;
+    return at;
+}
+
+size_t cpu_head_scratch(const device *dev, const head_args *args) {
+    head_task task;
+    if (args->n_requests <= 0) return 0;
+    return lay_out(dev, args, NULL, &task);
+}
+
+static void use_row(head_task *t, int32_t row) {
+    assert(row >= 0 && row < t->args->n_rows);
+    if (t->used_index[row] >= 0) return;
+    t->used_index[row] = t->n_used;
+    t->used_rows[t->n_used++] = row;
+}
+
+static void multiply(const head_task *t, int32_t first, int32_t n, float *logits) {
+    const head_args *a = t->args;
+    int32_t block = ROW_BLOCK_FLOATS / a->w.n_in / 24 * 24;
+    if (block < 24) block = 24;
+    for (int32_t r = 0; r < t->n_used; r += block) {
+        matmul_tile tile = {.y = logits + (size_t)r * HEAD_TILE,
+                            .x = a->x,
+                            .x_rows = t->used_rows + r,
+                            .w = (const unsigned char *)a->w.data +
+                                 (size_t)first * (size_t)a->w.n_in * dtype_bytes(a->w.type),
+                            .x_stride = (size_t)a->w.n_in,
+                            .y_stride = HEAD_TILE,
+                            .type = a->w.type,
+                            .n_rows = t->n_used - r < block ? t->n_used - r : block,
+                            .n_in = a->w.n_in,
+                            .n_out = n};
+        t->kernels->matmul(&tile);
+    }
+}
+
+/* l [n] of one request in one tile: scaled, then guided. */
+static void combine(const head_task *t, const score_request *q, const float *logits, int32_t n,
+                    float *l) {
+    float scale = t->args->logit_scale;
+    const float *c = logits + (size_t)t->used_index[q->row] * HEAD_TILE;
+    if (q->guide_row < 0) {
+        for (int32_t i = 0; i < n; i++) l[i] = c[i] * scale;
+        return;
+    }
+    const float *u = logits + (size_t)t->used_index[q->guide_row] * HEAD_TILE;
+    float weight = q->cfg_scale + 1.0f;
+    for (int32_t i = 0; i < n; i++) {
+        float unconditional = u[i] * scale;
+        l[i] = unconditional + weight * (c[i] * scale - unconditional);
+    }
+}
+
+static float inverse_temperature(double temperature) {
+    double inverse = 1.0 / temperature;
+    return inverse < (double)FLT_MAX ? (float)inverse : FLT_MAX;
+}
+
+static partial summarise(const head_task *t, int32_t i_request, int32_t first, int32_t n,
+                         float *l) {
+    const head_args *a = t->args;
+    const score_request *q = &a->requests[i_request];
+    size_t vocab = (size_t)a->w.n_out, bytes = (size_t)n * sizeof *l;
+    partial p = {.forbidden = -INFINITY, .drawn = {.key = -INFINITY, .token = -1}};
+    if (a->logits) memcpy(a->logits + (size_t)i_request * vocab + (size_t)first, l, bytes);
+    p.all = t->kernels->tile_softmax(l, n);
+    if (!p.all.is_finite) return p;
+    if (t->forbidden >= first && t->forbidden < first + n) {
+        p.forbidden = l[t->forbidden - first];
+        l[t->forbidden - first] = -INFINITY;
+    }
+    p.allowed = t->kernels->tile_best(l, n);
+    if (t->stored[i_request] >= 0) {
+        memcpy(t->stored_logits + (size_t)t->stored[i_request] * vocab + (size_t)first, l, bytes);
+    } else if (q->temperature > 0.0 && p.allowed.i_max >= 0) {
+        p.tempered =
+            t->kernels->tile_tempered(l, n, p.allowed.max, inverse_temperature(q->temperature));
+        t->kernels->gumbel(l, n, first, &q->key, q->temperature, &p.drawn);
+    }
+    return p;
+}
+
+static void run_tile(void *context, int i_task, int i_worker) {
+    const head_task *t = context;
+    const head_args *a = t->args;
+    int32_t first = i_task * HEAD_TILE;
+    int32_t n = a->w.n_out - first < HEAD_TILE ? a->w.n_out - first : HEAD_TILE;
+    float *logits = t->tile_logits + (size_t)i_worker * t->worker_floats;
+    float *l = logits + (size_t)t->n_used * HEAD_TILE;
+    multiply(t, first, n, logits);
+    for (int32_t i = 0; i < a->n_requests; i++) {
+        combine(t, &a->requests[i], logits, n, l);
+        t->partials[(size_t)i * (size_t)t->n_tiles + (size_t)i_task] = summarise(t, i, first, n, l);
+    }
+}
+
+/* What merging the tiles of a request gives, in float64. */
+typedef struct merged {
+    double log_sum_exp, entropy, tempered;
+    float max, second, forbidden;
+    int32_t token;
+    gumbel_best drawn;
+    bool is_finite;
+} merged;
+
+static merged merge(const partial *p, int32_t n_tiles, double temperature) {
+    merged m = {.max = -INFINITY,
+                .second = -INFINITY,
+                .forbidden = -INFINITY,
+                .token = -1,
+                .is_finite = true,
+                .drawn = {.key = -INFINITY, .token = -1}};
+    float top = -INFINITY;
+    for (int32_t i = 0; i < n_tiles; i++) {
+        m.is_finite &= p[i].all.is_finite;
+        if (p[i].all.top > top) top = p[i].all.top;
+    }
+    if (!m.is_finite) return m;
+    double sum = 0.0, sum_logits = 0.0;
+    for (int32_t i = 0; i < n_tiles; i++) {
+        double below = (double)p[i].all.top - (double)top, weight = exp(below);
+        sum += weight * p[i].all.sum;
+        sum_logits += weight * (p[i].all.sum_logits + below * p[i].all.sum);
+        if (p[i].forbidden > m.forbidden) m.forbidden = p[i].forbidden;
+        if (p[i].allowed.i_max < 0) continue;
+        if (p[i].allowed.max > m.max) {
+            m.second = p[i].allowed.second > m.max ? p[i].allowed.second : m.max;
+            m.max = p[i].allowed.max;
+            m.token = i * HEAD_TILE + p[i].allowed.i_max;
+        } else if (p[i].allowed.max > m.second) {
+            m.second = p[i].allowed.max;
+        }
+        if (p[i].drawn.token >= 0 && p[i].drawn.key > m.drawn.key) m.drawn = p[i].drawn;
+    }
+    m.log_sum_exp = (double)top + log(sum);
+    m.entropy = log(sum) - sum_logits / sum;
+    if (m.entropy < 0.0) m.entropy = 0.0;
+    for (int32_t i = 0; i < n_tiles && temperature > 0.0; i++)
+        if (p[i].allowed.i_max >= 0)
+            m.tempered +=
+                p[i].tempered * exp(((double)p[i].allowed.max - (double)m.max) / temperature);
+    return m;
+}
+
+static void finish(const head_task *t, int32_t i_request) {
+    const score_request *q = &t->args->requests[i_request];
+    score *s = &t->args->scores[i_request];
+    merged m =
+        merge(t->partials + (size_t)i_request * (size_t)t->n_tiles, t->n_tiles, q->temperature);
+    *s = (score){.is_finite = m.is_finite};
+    if (!m.is_finite) return;
+    s->token = m.token;
+    s->logit = m.max;
+    s->log_sum_exp = (float)m.log_sum_exp;
+    s->probability = (float)exp((double)m.max - m.log_sum_exp);
+    s->second_probability = (float)exp((double)m.second - m.log_sum_exp);
+    s->forbidden_probability = (float)exp((double)m.forbidden - m.log_sum_exp);
+    s->entropy = (float)m.entropy;
+    s->drawn = m.token;
+    s->drawn_probability = s->drawn_tempered = s->probability;
+    if (q->temperature > 0.0 && t->stored[i_request] < 0) {
+        /* A temperature so low that keys overflow draws nothing: the limit is the argmax. */
+        float drawn_logit = m.max;
+        if (m.drawn.token >= 0) {
+            s->drawn = m.drawn.token;
+            drawn_logit = m.drawn.logit;
+        }
+        double above = ((double)drawn_logit - (double)m.max) / q->temperature;
+        s->drawn_probability = (float)exp((double)drawn_logit - m.log_sum_exp);
+        s->drawn_tempered = (float)(exp(above) / m.tempered);
+    }
+}
+
+static void draw_truncated(void *context, int i_task, int i_worker) {
+    (void)i_worker;
+    const head_task *t = context;
+    const head_args *a = t->args;
+    score *s = &a->scores[i_task];
+    if (t->stored[i_task] < 0 || !s->is_finite) return;
+    float *l = t->stored_logits + (size_t)t->stored[i_task] * (size_t)a->w.n_out;
+    selection drawn = select_draw(t->kernels, &a->requests[i_task], l, a->w.n_out, s->logit);
+    if (drawn.token < 0) drawn = (selection){s->token, s->logit, 1.0};
+    s->drawn = drawn.token;
+    s->drawn_probability = (float)exp((double)drawn.logit - (double)s->log_sum_exp);
+    s->drawn_tempered = (float)drawn.tempered;
+}
+
+um_status cpu_head(device *dev, const head_args *args, void *scratch) {
+    if (args->n_requests <= 0) return UM_OK;
+    head_task task = {.kernels = cpu_kernels_of(dev), .args = args};
+    /* A vocabulary of one leaves no other choice. */
+    task.forbidden = args->w.n_out > 1 ? args->forbidden_token : -1;
+    lay_out(dev, args, scratch, &task);
+    for (int32_t r = 0; r < args->n_rows; r++) task.used_index[r] = -1;
+    for (int32_t i = 0; i < args->n_requests; i++) {
+        const score_request *q = &args->requests[i];
+        use_row(&task, q->row);
+        if (q->guide_row >= 0) use_row(&task, q->guide_row);
+        task.stored[i] = is_truncated(q) ? task.n_stored++ : -1;
+    }
+    thread_pool_run(dev->pool, run_tile, &task, task.n_tiles);
+    for (int32_t i = 0; i < args->n_requests; i++) finish(&task, i);
+    if (task.n_stored > 0) thread_pool_run(dev->pool, draw_truncated, &task, args->n_requests);
+    return UM_OK;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Operations on rows one by one: embedding, norm, rotation, gates, sums, writes into the cache. All
+ * are short; only long ones go to the pool, in tasks of whole rows or fixed runs of numbers.
+ */
+#include <assert.h>
+
+#include "kernels/cpu.h"
+
+enum { TASK_NUMBERS = 16384 }; /* numbers of a task: some microseconds */
+
+typedef struct rows_task {
+    const cpu_kernels *kernels;
+    float *y;
+    const float *x, *x2; /* second operand, cosines */
+    const float *sines;
+    const int32_t *positions;
+    const matrix *table;
+    const int32_t *tokens;
+    size_t n;
+    int32_t n_rows, rows_a_task, dim, n_heads, half;
+    float eps;
+} rows_task;
+
+/* Cuts rows of `row_numbers` numbers into tasks; one task runs on the caller's thread. */
+static void run_rows(device *dev, thread_task function, rows_task *task, int32_t n_rows,
+                     size_t row_numbers) {
+    size_t rows = TASK_NUMBERS / (row_numbers ? row_numbers : 1);
+    task->kernels = cpu_kernels_of(dev);
+    task->n_rows = n_rows;
+    task->rows_a_task = rows < 1 ? 1 : rows > (size_t)n_rows ? n_rows : (int32_t)rows;
+    int n_tasks = (n_rows + task->rows_a_task - 1) / task->rows_a_task;
+    thread_pool_run(dev->pool, function, task, n_tasks);
+}
+
+static int32_t rows_end(const rows_task *task, int i_task) {
+    int32_t first = i_task * task->rows_a_task;
+    return task->n_rows - first < task->rows_a_task ? task->n_rows : first + task->rows_a_task;
+}
+
+static void embed_rows(void *context, int i_task, int i_worker) {
+    (void)i_worker;
+    const rows_task *t = context;
+    size_t n = (size_t)t->table->n_in, row_bytes = n * dtype_bytes(t->table->type);
+    for (int32_t r = i_task * t->rows_a_task; r < rows_end(t, i_task); r++) {
+        assert(t->tokens[r] >= 0 && t->tokens[r] < t->table->n_out);
+        const unsigned char *row = (const unsigned char *)t->table->data;
+        t->kernels->decode(t->table->type, row + (size_t)t->tokens[r] * row_bytes, n,
+                           t->y + (size_t)r * n);
+    }
+}
+
+um_status cpu_embed(device *dev, float *y, const matrix *table, const int32_t *tokens,
+                    int32_t n_rows) {
+    if (n_rows <= 0) return UM_OK;
+    rows_task task = {.y = y, .table = table, .tokens = tokens};
+    run_rows(dev, embed_rows, &task, n_rows, (size_t)table->n_in);
+    return UM_OK;
+}
+
+static void norm_rows(void *context, int i_task, int i_worker) {
+    (void)i_worker;
+    const rows_task *t = context;
+    for (int32_t r = i_task * t->rows_a_task; r < rows_end(t, i_task); r++) {
+        size_t at = (size_t)r * (size_t)t->dim;
+        t->kernels->rms_norm(t->y + at, t->x + at, t->x2, t->dim, t->eps);
+    }
+}
+
+um_status cpu_rms_norm(device *dev, float *y, const float *x, const float *gain, int32_t n_rows,
+                       int32_t dim, float eps) {
+    if (n_rows <= 0) return UM_OK;
+    rows_task task = {.y = y, .x = x, .x2 = gain, .dim = dim, .eps = eps};
+    run_rows(dev, norm_rows, &task, n_rows, (size_t)dim);
+    return UM_OK;
+}
+
+static void rope_rows(void *context, int i_task, int i_worker) {
+    (void)i_worker;
+    const rows_task *t = context;
+    for (int32_t r = i_task * t->rows_a_task; r < rows_end(t, i_task); r++) {
+        size_t angle = (size_t)t->positions[r] * (size_t)t->half;
+        for (int32_t h = 0; h < t->n_heads; h++) {
+            float *head = t->y + ((size_t)r * (size_t)t->n_heads + (size_t)h) * (size_t)t->dim;
+            t->kernels->rope(head, t->x2 + angle, t->sines + angle, t->half);
+        }
+    }
+}
+
+um_status cpu_rope(device *dev, float *x, const int32_t *positions, const float *cosines,
+                   const float *sines, int32_t n_rows, int32_t n_heads, int32_t head_dim,
+                   int32_t rotary_dim) {
+    assert(rotary_dim % 2 == 0 && rotary_dim <= head_dim);
+    if (n_rows <= 0 || rotary_dim == 0) return UM_OK;
+    rows_task task = {.y = x,
+                      .positions = positions,
+                      .x2 = cosines,
+                      .sines = sines,
+                      .n_heads = n_heads,
+                      .dim = head_dim,
+                      .half = rotary_dim / 2};
+    run_rows(dev, rope_rows, &task, n_rows, (size_t)n_heads * (size_t)head_dim);
+    return UM_OK;
+}
+
+/* A row's keys go to one lane of head_dim vectors: neighbouring positions share the cache lines,
+ * so rows stay in order on one thread. */
+um_status cpu_kv_write(device *dev, const kv_layer *kv, const float *k, const float *v,
+                       const int32_t *seq, const int32_t *positions, const kv_table *tables,
+                       int32_t n_rows, int32_t n_kv_heads, int32_t head_dim) {
+    (void)dev;
+    for (int32_t r = 0; r < n_rows; r++) {
+        int32_t i_page = positions[r] / KV_PAGE_LEN, slot = positions[r] % KV_PAGE_LEN;
+        assert(positions[r] >= 0 && i_page < tables[seq[r]].n_pages);
+        int32_t page = tables[seq[r]].pages[i_page];
+        for (int32_t h = 0; h < n_kv_heads; h++) {
+            size_t from = ((size_t)r * (size_t)n_kv_heads + (size_t)h) * (size_t)head_dim;
+            size_t to = kv_offset(page, h, n_kv_heads, head_dim);
+            float *keys = kv->keys + to + slot;
+            float *values = kv->values + to + (size_t)slot * (size_t)head_dim;
+            for (int32_t d = 0; d < head_dim; d++) {
+                keys[(size_t)d * KV_PAGE_LEN] = k[from + (size_t)d];
+                values[d] = v[from + (size_t)d];
+            }
+        }
+    }
+    return UM_OK;
+}
+
+/* Runs of TASK_NUMBERS numbers: `rows` of the flat operations. */
+static size_t run_length(const rows_task *t, int i_task) {
+    size_t first = (size_t)i_task * TASK_NUMBERS;
+    return t->n - first < TASK_NUMBERS ? t->n - first : TASK_NUMBERS;
+}
+
+static void swiglu_run(void *context, int i_task, int i_worker) {
+    (void)i_worker;
+    const rows_task *t = context;
+    size_t at = (size_t)i_task * TASK_NUMBERS;
+    t->kernels->swiglu(t->y + at, t->x + at, t->x2 + at, run_length(t, i_task));
+}
+
+static void add_run(void *context, int i_task, int i_worker) {
+    (void)i_worker;
+    const rows_task *t = context;
+    size_t at = (size_t)i_task * TASK_NUMBERS;
+    t->kernels->add(t->y + at, t->x + at, run_length(t, i_task));
+}
+
+um_status cpu_swiglu(device *dev, float *y, const float *gate, const float *up, size_t n) {
+    if (n == 0) return UM_OK;
+    rows_task task = {.kernels = cpu_kernels_of(dev), .y = y, .x = gate, .x2 = up, .n = n};
+    thread_pool_run(dev->pool, swiglu_run, &task, (int)((n + TASK_NUMBERS - 1) / TASK_NUMBERS));
+    return UM_OK;
+}
+
+um_status cpu_add(device *dev, float *y, const float *x, size_t n) {
+    if (n == 0) return UM_OK;
+    rows_task task = {.kernels = cpu_kernels_of(dev), .y = y, .x = x, .n = n};
+    thread_pool_run(dev->pool, add_run, &task, (int)((n + TASK_NUMBERS - 1) / TASK_NUMBERS));
+    return UM_OK;
+}

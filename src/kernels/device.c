@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opens the CPU: picks a tier, fills its table, starts the pool. Buffers are zeroed memory from
+ * calloc, so that the system gives large ones (the cache) page by page as they are touched.
+ */
+#include "kernels/device.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "kernels/cpu.h"
+
+static const kernel_ops cpu_ops = {
+    .linear = cpu_linear,
+    .embed = cpu_embed,
+    .rms_norm = cpu_rms_norm,
+    .rope = cpu_rope,
+    .kv_write = cpu_kv_write,
+    .attention_scratch = cpu_attention_scratch,
+    .attention = cpu_attention,
+    .swiglu = cpu_swiglu,
+    .add = cpu_add,
+    .route_scratch = cpu_route_scratch,
+    .route = cpu_route,
+    .experts_scratch = cpu_experts_scratch,
+    .experts = cpu_experts,
+    .head_scratch = cpu_head_scratch,
+    .head = cpu_head,
+};
+
+void cpu_fill_scalar(cpu_kernels *k) {
+    k->name = "scalar";
+    matmul_fill_scalar(k);
+    rows_fill_scalar(k);
+    attention_fill_scalar(k);
+    head_fill_scalar(k);
+}
+
+/* Fills the table upward to the tier that is asked for; NULL or "": the best there is. */
+static um_status select_tier(const char *wanted, cpu_kernels *k, um_error *err) {
+    bool has_avx2 = cpu_has_avx2(), has_avx512 = has_avx2 && cpu_has_avx512();
+    const char *best = has_avx512 ? "avx512" : has_avx2 ? "avx2" : "scalar";
+    if (!wanted || !wanted[0]) wanted = best;
+    bool wants_avx512 = strcmp(wanted, "avx512") == 0;
+    bool wants_avx2 = strcmp(wanted, "avx2") == 0;
+    if (!wants_avx512 && !wants_avx2 && strcmp(wanted, "scalar") != 0)
+        FAIL(UM_INVALID, err, "UNMASK_CPU: expected scalar, avx2 or avx512, found \"%.40s\"",
+             wanted);
+    if ((wants_avx512 && !has_avx512) || (wants_avx2 && !has_avx2))
+        FAIL(UM_UNSUPPORTED, err, "UNMASK_CPU: expected a processor with %s, found one with %s",
+             wanted, best);
+    cpu_fill_scalar(k);
+    if (wants_avx2 || wants_avx512) cpu_fill_avx2(k);
+    if (wants_avx512) cpu_fill_avx512(k);
+    return UM_OK;
+}
+
+um_status device_open(int n_threads, device **out, um_error *err) {
+    cpu_kernels kernels = {0};
+    TRY(select_tier(getenv("UNMASK_CPU"), &kernels, err));
+    cpu_device *cpu = memory_calloc(1, sizeof *cpu);
+    if (!cpu) FAIL(UM_NO_MEMORY, err, "no memory for the device");
+    um_status status = thread_pool_create(n_threads, &cpu->base.pool, err);
+    if (status != UM_OK) {
+        memory_free(cpu);
+        return status;
+    }
+    cpu->kernels = kernels;
+    cpu->base.ops = &cpu_ops;
+    cpu->base.tier = cpu->kernels.name;
+    *out = &cpu->base;
+    return UM_OK;
+}
+
+void device_close(device *dev) {
+    if (!dev) return;
+    thread_pool_destroy(dev->pool);
+    memory_free(dev);
+}
+
+/* What calloc returned stands in the 64 bytes before the aligned block. */
+um_status device_alloc(device *dev, size_t n_bytes, void **memory, um_error *err) {
+    (void)dev;
+    enum { ALIGNMENT = 64 };
+    unsigned char *raw = NULL;
+    if (n_bytes <= SIZE_MAX - 2 * ALIGNMENT) raw = memory_calloc(1, n_bytes + 2 * ALIGNMENT);
+    if (!raw) FAIL(UM_NO_MEMORY, err, "no memory for a buffer of %zu bytes", n_bytes);
+    size_t past = (uintptr_t)raw % ALIGNMENT;
+    unsigned char *aligned = raw + (2 * ALIGNMENT - past);
+    memcpy(aligned - sizeof raw, &raw, sizeof raw);
+    *memory = aligned;
+    return UM_OK;
+}
+
+void device_free(device *dev, void *memory) {
+    (void)dev;
+    if (!memory) return;
+    void *raw;
+    memcpy(&raw, (unsigned char *)memory - sizeof raw, sizeof raw);
+    memory_free(raw);
+}

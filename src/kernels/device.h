@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A place that computes: its table of operations, its buffers, its workers. Above this header
+ * nothing knows which processor it runs on.
+ */
+#ifndef KERNELS_DEVICE_H
+#define KERNELS_DEVICE_H
+
+#include <stddef.h>
+
+#include "base/status.h"
+#include "base/threads.h"
+
+struct kernel_ops;
+
+/* Owned by the engine; used by one thread at a time. */
+typedef struct device {
+    const struct kernel_ops *ops; /* kernels/ops.h */
+    const char *tier;             /* "scalar", "avx2", "avx512" */
+    thread_pool *pool;            /* owned */
+} device;
+
+/* Opens the CPU with its best tier, or the one that the environment variable UNMASK_CPU names:
+ * scalar, avx2 or avx512. UM_INVALID for another name, UM_UNSUPPORTED for a tier that this
+ * processor lacks. n_threads 0: one for each core. */
+um_status device_open(int n_threads, device **dev, um_error *err);
+void device_close(device *dev); /* accepts NULL */
+
+/* Memory of the device, 64-byte aligned, zeroed; freed with device_free. */
+um_status device_alloc(device *dev, size_t n_bytes, void **memory, um_error *err);
+void device_free(device *dev, void *memory); /* accepts NULL */
+
+#endif

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The table of operations: everything a forward pass calls, each with a scalar version that is its
+ * specification (kernels/scalar). A forward pass is plain calls on this table, one after another;
+ * each call returns when its results are there.
+ *
+ * Batch invariance: each row of a result depends on that row's inputs alone. No order of summation
+ * depends on the number of rows, the number of threads, or which rows are neighbours.
+ *
+ * All tensors are row-major, outermost dimension first, float32 unless said otherwise, and
+ * contiguous. Outputs must not alias inputs unless said otherwise. Scratch is the caller's: ask
+ * *_scratch for its size, pass 64-byte aligned memory. Preconditions are the caller's duty (assert);
+ * a status other than UM_OK is a device's failure.
+ */
+#ifndef KERNELS_OPS_H
+#define KERNELS_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/rng.h"
+#include "kernels/device.h"
+#include "quant/dtype.h"
+
+/* Positions in a page of the cache. Fixed: kernels vectorise over the positions of a page. */
+enum { KV_PAGE_LEN = 32 };
+
+/* A stored weight [n_out, n_in]; borrowed from the file map. data need not be aligned. */
+typedef struct matrix {
+    const void *data;
+    dtype type;
+    int32_t n_out, n_in;
+} matrix;
+
+/* One sequence's pages: page i holds positions i * KV_PAGE_LEN onward. */
+typedef struct kv_table {
+    const int32_t *pages; /* [n_pages] page ids */
+    int32_t n_pages;
+} kv_table;
+
+/* Keys and values of one layer, all pages.
+ *   keys   [n_pages, n_kv_heads, head_dim, KV_PAGE_LEN]   position innermost: scores of 16
+ *                                                         positions come from one vector a dimension
+ *   values [n_pages, n_kv_heads, KV_PAGE_LEN, head_dim]   */
+typedef struct kv_layer {
+    float *keys, *values;
+} kv_layer;
+
+/* out[r] = softmax(q[r] . k^T * scale) . v over the positions [0, visible_end[r]) of row r's
+ * sequence: the rectangular mask. A row with visible_end 0 gives zeros.
+ *   q, out      [n_rows, n_heads, head_dim]
+ *   seq         [n_rows] index into tables
+ *   visible_end [n_rows] at most tables[seq].n_pages * KV_PAGE_LEN
+ * Head h reads key-value head h / (n_heads / n_kv_heads). head_dim is any size from 1.
+ * Tolerance against the scalar version: NMSE 1e-12. */
+typedef struct attention_args {
+    const float *q;
+    float *out;
+    const int32_t *seq, *visible_end;
+    const kv_table *tables;
+    kv_layer kv;
+    int32_t n_rows, n_heads, n_kv_heads, head_dim;
+    float scale;
+} attention_args;
+
+/* Router of LLaDA2 (LLaDA2MoeGate of the family's modelling code, inclusionAI/LLaDA2.0):
+ *   s = sigmoid(x . w^T);  r = s + bias;  a group's score is the sum of its two best r;
+ *   the best topk_group groups stay; the n_active best r inside them are chosen;
+ *   weight = s[chosen] / (sum of s[chosen] + 1e-20) * scale      (n_active 1: s * scale)
+ * Ties go to the lower index. Chosen experts are in order of falling r.
+ *   x [n_rows, hidden], w [n_experts, hidden], bias [n_experts] or NULL (zero)
+ *   ids [n_rows, n_active] i32, weights [n_rows, n_active]
+ * n_group 1 means no groups. n_group divides n_experts, with at least 2 experts a group. */
+typedef struct route_args {
+    const float *x;
+    matrix w;
+    const float *bias;
+    int32_t n_rows, n_experts, n_active, n_group, topk_group;
+    float scale;
+    int32_t *ids;
+    float *weights;
+} route_args;
+
+/* One gated MLP: down(silu(gate(x)) * up(x)). gate, up [inner, hidden]; down [hidden, inner]. */
+typedef struct mlp_weights {
+    matrix gate, up, down;
+} mlp_weights;
+
+/* y[r] = sum over k = 0..n_active-1, in this order, of weights[r, k] * mlp(experts[ids[r, k]], x[r]).
+ * Rows are gathered by expert, so each expert's weights are read once.
+ *   x, y [n_rows, hidden]; all experts have the same shapes and type. y is overwritten. */
+typedef struct experts_args {
+    const float *x;
+    float *y;
+    const int32_t *ids;
+    const float *weights;
+    const mlp_weights *experts; /* [n_experts] */
+    int32_t n_rows, n_active, n_experts;
+} experts_args;
+
+/* What one scored row asks for. */
+typedef struct score_request {
+    int32_t row;        /* of x */
+    int32_t guide_row;  /* -1, or the row of the unconditional half:
+                         *   l = u + (cfg_scale + 1) * (c - u),  u: guide_row, c: row
+                         * (classifier-free guidance, LLaDA generate.py) */
+    float cfg_scale;
+    double temperature; /* 0: nothing is drawn */
+    int32_t top_k;      /* 0: off */
+    double top_p;       /* 1: off */
+    double min_p;       /* 0: off */
+    rng_key key;        /* of the draw */
+} score_request;
+
+/* Of the logits l of a row (after guidance), with p = softmax(l) over the whole vocabulary:
+ *   token              argmax of l, without the forbidden token; ties go to the lower id
+ *   logit, log_sum_exp l[token], log sum exp l
+ *   probability        p[token] = exp(l[token] - log_sum_exp)
+ *   second_probability p of the second-best token (forbidden one left out)
+ *   forbidden_probability  p of the forbidden token; 0 where none is forbidden
+ *   entropy            -sum p log p, in nats
+ *   drawn              temperature 0: token. Otherwise the argmax over the candidates of
+ *                      l / temperature - log(-log u), u uniform from (key, RNG_PURPOSE_TOKEN,
+ *                      index: token id), in float64: an exact draw from softmax(l / temperature)
+ *                      over the candidates (Gumbel-max; float64 as arXiv 2409.02908 asks).
+ *                      Candidates, in this order: not the forbidden token; the top_k highest (ties
+ *                      with the k-th stay in); the shortest run of the highest with mass >= top_p
+ *                      (the token that crosses is kept); those with q >= min_p * max q.
+ *   drawn_probability  p[drawn]: untempered
+ *   drawn_tempered     q[drawn], q = softmax(l / temperature) over the candidates;
+ *                      temperature 0: probability
+ *   is_finite          false where any logit is NaN or infinite; the rest is then undefined */
+typedef struct score {
+    int32_t token, drawn;
+    float logit, log_sum_exp, probability, second_probability, forbidden_probability, entropy;
+    float drawn_probability, drawn_tempered;
+    bool is_finite;
+} score;
+
+/* The output head, fused with what policies need: logits live a tile at a time, and are stored only
+ * where a request truncates (top_k, top_p, min_p) or `logits` asks for them.
+ *   x [n_rows, hidden], already normed; w [vocab, hidden]; logit_scale multiplies the logits
+ *   requests [n_requests], scores [n_requests]
+ *   logits NULL or [n_requests, vocab]
+ * Tolerance: probability within 1e-6 of the scalar version, absolute. */
+typedef struct head_args {
+    const float *x;
+    matrix w;
+    float logit_scale;
+    int32_t n_rows, n_requests;
+    const score_request *requests;
+    int32_t forbidden_token; /* -1: none */
+    score *scores;
+    float *logits;
+} head_args;
+
+typedef struct kernel_ops {
+    /* y[r, o] = sum_i x[r, i] * w[o, i] + bias[o];  x [n_rows, n_in], y [n_rows, n_out],
+     * bias [n_out] or NULL. Float32 sums. Tolerance: NMSE 1e-12. */
+    um_status (*linear)(device *dev, float *y, const float *x, const matrix *w, const float *bias,
+                        int32_t n_rows);
+    /* y[r] = table[tokens[r]]: [n_rows, n_in] f32 from the rows of [vocab, n_in]. Exact. */
+    um_status (*embed)(device *dev, float *y, const matrix *table, const int32_t *tokens,
+                       int32_t n_rows);
+    /* y = x / sqrt(mean(x^2) + eps) * gain, over rows of `dim`; y may be x. gain [dim]. */
+    um_status (*rms_norm)(device *dev, float *y, const float *x, const float *gain, int32_t n_rows,
+                          int32_t dim, float eps);
+    /* Rotary embedding in place on the first rotary_dim numbers of each head, halves paired:
+     *   (a, b) = (x[i], x[i + rotary_dim/2]) -> (a cos - b sin, b cos + a sin)
+     * x [n_rows, n_heads, head_dim]; positions [n_rows]; cosines, sines [positions, rotary_dim/2] */
+    um_status (*rope)(device *dev, float *x, const int32_t *positions, const float *cosines,
+                      const float *sines, int32_t n_rows, int32_t n_heads, int32_t head_dim,
+                      int32_t rotary_dim);
+    /* Writes k, v [n_rows, n_kv_heads, head_dim] into the slots of positions [n_rows], seq [n_rows]
+     * index into tables. No two rows share a slot. Exact. */
+    um_status (*kv_write)(device *dev, const kv_layer *kv, const float *k, const float *v,
+                          const int32_t *seq, const int32_t *positions, const kv_table *tables,
+                          int32_t n_rows, int32_t n_kv_heads, int32_t head_dim);
+    size_t (*attention_scratch)(const device *dev, const attention_args *args);
+    um_status (*attention)(device *dev, const attention_args *args, void *scratch);
+    /* y = silu(gate) * up, elementwise over n numbers; y may be gate. silu(z) = z / (1 + exp(-z)).*/
+    um_status (*swiglu)(device *dev, float *y, const float *gate, const float *up, size_t n);
+    /* y += x over n numbers. */
+    um_status (*add)(device *dev, float *y, const float *x, size_t n);
+    size_t (*route_scratch)(const device *dev, const route_args *args);
+    um_status (*route)(device *dev, const route_args *args, void *scratch);
+    size_t (*experts_scratch)(const device *dev, const experts_args *args);
+    um_status (*experts)(device *dev, const experts_args *args, void *scratch);
+    size_t (*head_scratch)(const device *dev, const head_args *args);
+    um_status (*head)(device *dev, const head_args *args, void *scratch);
+} kernel_ops;
+
+#endif

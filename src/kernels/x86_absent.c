@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Stands in for cpu_x86.c on other machines: there are no tiers above scalar.
+ */
+#include "kernels/cpu.h"
+
+bool cpu_has_avx2(void) {
+    return false;
+}
+
+bool cpu_has_avx512(void) {
+    return false;
+}
+
+void cpu_fill_avx2(cpu_kernels *k) {
+    (void)k;
+}
+
+void cpu_fill_avx512(cpu_kernels *k) {
+    (void)k;
+}

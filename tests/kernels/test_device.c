@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening a device, its memory, and what happens when memory runs out.
+ */
+#include "base/memory.h"
+#include "kernel_check.h"
+
+static void names_are_checked(void **state) {
+    (void)state;
+    device *dev = NULL;
+    um_error err = {0};
+    setenv("UNMASK_CPU", "sse9", 1);
+    assert_int_equal(device_open(1, &dev, &err), UM_INVALID);
+    assert_non_null(strstr(err.message, "sse9"));
+    assert_null(dev);
+    unsetenv("UNMASK_CPU");
+    assert_int_equal(device_open(1, &dev, &err), UM_OK);
+    assert_non_null(dev->tier);
+    device_close(dev);
+    device_close(NULL);
+}
+
+static void memory_is_zeroed_and_aligned(void **state) {
+    (void)state;
+    static const size_t sizes[] = {0, 1, 63, 64, 4097, 3u << 20};
+    device *dev = check_open("scalar", 1);
+    um_error err = {0};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        unsigned char *memory = NULL;
+        void *raw = NULL;
+        assert_int_equal(device_alloc(dev, sizes[i], &raw, &err), UM_OK);
+        memory = raw;
+        assert_int_equal((uintptr_t)memory % 64, 0);
+        for (size_t j = 0; j < sizes[i]; j++) assert_int_equal(memory[j], 0);
+        memset(memory, 0xA5, sizes[i]);
+        device_free(dev, memory);
+    }
+    void *none = NULL;
+    assert_int_equal(device_alloc(dev, SIZE_MAX, &none, &err), UM_NO_MEMORY);
+    assert_int_equal(device_alloc(dev, SIZE_MAX - 64, &none, &err), UM_NO_MEMORY);
+    device_free(dev, NULL);
+    device_close(dev);
+}
+
+static void faults_are_reported(void **state) {
+    (void)state;
+    setenv("UNMASK_CPU", "scalar", 1);
+    for (uint64_t at = 1;; at++) {
+        device *dev = NULL;
+        void *memory = NULL;
+        memory_fault_at(at, 0);
+        um_status status = device_open(2, &dev, NULL);
+        if (status == UM_OK) {
+            status = device_alloc(dev, 100, &memory, NULL);
+            if (status == UM_OK) device_free(dev, memory);
+            device_close(dev);
+        }
+        memory_fault_at(0, 0);
+        if (status == UM_OK) break;
+        assert_int_equal(status, UM_NO_MEMORY);
+        assert_true(at < 100);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(names_are_checked),
+                                       cmocka_unit_test(memory_is_zeroed_and_aligned),
+                                       cmocka_unit_test(faults_are_reported)};
+    return cmocka_run_group_tests_name("device", tests, NULL, NULL);
+}
