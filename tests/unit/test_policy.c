@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Policies on hand-made blocks: what each rule says where the answer can be read off.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "decode/policy.h"
+
+enum { N = 8, MASK = 99 };
+
+typedef struct block {
+    int32_t tokens[N];
+    uint8_t states[N];
+    candidate candidates[N];
+    int32_t order[N];
+    policy_change changes[N];
+    policy_state state;
+    policy_params params;
+    policy_decision decision;
+    policy_view view;
+} block;
+
+/* All masked, with the given confidences; proposals are 10, 11, ... */
+static void block_init(block *b, const float confidence[N]) {
+    memset(b, 0, sizeof *b);
+    for (int i = 0; i < N; i++) {
+        b->tokens[i] = MASK;
+        b->states[i] = POSITION_MASKED;
+        b->candidates[i] = (candidate){.token = 10 + i, .probability = confidence[i]};
+    }
+    b->params = (policy_params){.threshold = 0.9, .edit_threshold = 0.8, .post_steps = 2, .steps = N};
+    b->decision.changes = b->changes;
+    b->view = (policy_view){.n = N, .tokens = b->tokens, .states = b->states,
+                            .candidates = b->candidates};
+}
+
+static void step(const policy *p, block *b) {
+    p->step(&b->params, &b->view, &b->state, b->order, &b->decision);
+    for (int i = 0; i < b->decision.n_changes; i++) {
+        b->tokens[b->changes[i].index] = b->changes[i].token;
+        b->states[b->changes[i].index] = POSITION_COMMITTED;
+    }
+    b->view.i_step++;
+}
+
+static void assert_changes(const block *b, int n, const int *indexes) {
+    assert_int_equal(b->decision.n_changes, n);
+    for (int i = 0; i < n; i++) assert_int_equal(b->changes[i].index, indexes[i]);
+}
+
+static const float spread[N] = {0.95f, 0.2f, 0.9f, 0.99f, 0.1f, 0.5f, 0.92f, 0.3f};
+
+static void test_threshold_takes_all_above(void **state) {
+    (void)state;
+    block b;
+    block_init(&b, spread);
+    step(&policy_threshold, &b);
+    assert_changes(&b, 3, (int[]){0, 3, 6}); /* 0.9 is not above 0.9 */
+    assert_false(b.decision.is_finished);
+    step(&policy_threshold, &b); /* none above: the best one, 0.9 */
+    assert_changes(&b, 1, (int[]){2});
+    block_init(&b, spread);
+    b.params.threshold = (double)0.9f;
+    b.params.is_inclusive = true;
+    step(&policy_threshold, &b);
+    assert_changes(&b, 4, (int[]){0, 2, 3, 6});
+}
+
+static void test_threshold_schedule_is_a_floor(void **state) {
+    (void)state;
+    block b;
+    block_init(&b, spread);
+    b.params.steps = 2; /* four a step at least */
+    step(&policy_threshold, &b);
+    assert_changes(&b, 4, (int[]){0, 2, 3, 6});
+    step(&policy_threshold, &b);
+    assert_changes(&b, 4, (int[]){1, 4, 5, 7});
+    assert_true(b.decision.is_finished);
+}
+
+static void test_ties_go_to_the_lower_index(void **state) {
+    (void)state;
+    static const float equal[N] = {0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f};
+    block b;
+    block_init(&b, equal);
+    for (int i = 0; i < N; i++) {
+        step(&policy_threshold, &b);
+        assert_changes(&b, 1, (int[]){i});
+        assert_int_equal(b.decision.is_finished, i == N - 1);
+    }
+}
+
+static void test_prompt_stays(void **state) {
+    (void)state;
+    for (int i = 0; policy_at(i); i++) {
+        block b;
+        block_init(&b, spread);
+        b.states[0] = b.states[3] = POSITION_PROMPT; /* their tokens equal the mask token */
+        for (int n = 0; n < 3 * N && !b.decision.is_finished; n++) {
+            step(policy_at(i), &b);
+            for (int j = 0; j < b.decision.n_changes; j++) {
+                assert_int_not_equal(b.changes[j].index, 0);
+                assert_int_not_equal(b.changes[j].index, 3);
+            }
+        }
+        assert_true(b.decision.is_finished);
+        assert_int_equal(b.tokens[0], MASK);
+    }
+}
+
+static void test_schedule_splits_evenly(void **state) {
+    (void)state;
+    block b;
+    block_init(&b, spread);
+    b.params.steps = 3; /* 3, 3, 2 */
+    step(&policy_schedule, &b);
+    assert_changes(&b, 3, (int[]){0, 3, 6});
+    step(&policy_schedule, &b);
+    assert_changes(&b, 3, (int[]){2, 5, 7});
+    step(&policy_schedule, &b);
+    assert_changes(&b, 2, (int[]){1, 4});
+    assert_true(b.decision.is_finished);
+}
+
+/* Random remasking is a permutation that depends on the key alone, and is uniform: over many seeds
+ * each position is first equally often. */
+static void test_random_order(void **state) {
+    (void)state;
+    enum { N_SEEDS = 16000 };
+    int first[N] = {0};
+    for (int seed = 0; seed < N_SEEDS; seed++) {
+        block b;
+        block_init(&b, spread);
+        b.params.is_random = true;
+        b.view.key.seed = (uint64_t)seed;
+        b.view.first_position = 32;
+        step(&policy_schedule, &b);
+        assert_int_equal(b.decision.n_changes, 1);
+        first[b.changes[0].index]++;
+        if (seed) continue;
+        block again;
+        block_init(&again, spread);
+        again.params.is_random = true;
+        again.view.first_position = 32;
+        step(&policy_schedule, &again);
+        assert_int_equal(again.changes[0].index, b.changes[0].index);
+    }
+    double chi_square = 0, expected = (double)N_SEEDS / N;
+    for (int i = 0; i < N; i++) chi_square += (first[i] - expected) * (first[i] - expected) / expected;
+    assert_true(chi_square < 24.3); /* 7 degrees of freedom, 0.1 % */
+}
+
+static void test_edit_corrects_and_settles(void **state) {
+    (void)state;
+    static const float sure[N] = {0.95f, 0.95f, 0.95f, 0.95f, 0.95f, 0.95f, 0.95f, 0.95f};
+    block b;
+    block_init(&b, sure);
+    step(&policy_edit, &b);
+    assert_int_equal(b.decision.n_changes, N);
+    assert_false(b.decision.is_finished); /* a forward that finds nothing is still to come */
+    b.candidates[2].token = 50;           /* now it prefers another token */
+    b.candidates[5] = (candidate){.token = 51, .probability = 0.8f}; /* not above 0.8 */
+    step(&policy_edit, &b);
+    assert_int_equal(b.decision.n_changes, 2); /* 0.8f is above 0.8 by rounding */
+    step(&policy_edit, &b);
+    assert_int_equal(b.decision.n_changes, 0);
+    assert_true(b.decision.is_finished);
+}
+
+static void test_edit_budget(void **state) {
+    (void)state;
+    static const float sure[N] = {0.95f, 0.95f, 0.95f, 0.95f, 0.95f, 0.95f, 0.95f, 0.95f};
+    for (int post_steps = 0; post_steps < 4; post_steps++) {
+        block b;
+        block_init(&b, sure);
+        b.params.post_steps = post_steps;
+        int n_forwards = 0;
+        do {
+            for (int i = 0; i < N; i++) b.candidates[i].token++; /* never content */
+            step(&policy_edit, &b);
+            n_forwards++;
+        } while (!b.decision.is_finished && n_forwards < 100);
+        assert_int_equal(n_forwards, 1 + post_steps);
+    }
+}
+
+static void test_find(void **state) {
+    (void)state;
+    assert_ptr_equal(policy_find("edit"), &policy_edit);
+    assert_null(policy_find("best"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_threshold_takes_all_above),
+        cmocka_unit_test(test_threshold_schedule_is_a_floor),
+        cmocka_unit_test(test_ties_go_to_the_lower_index),
+        cmocka_unit_test(test_prompt_stays),
+        cmocka_unit_test(test_schedule_splits_evenly),
+        cmocka_unit_test(test_random_order),
+        cmocka_unit_test(test_edit_corrects_and_settles),
+        cmocka_unit_test(test_edit_budget),
+        cmocka_unit_test(test_find),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
