@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Free pages are a stack, so that a page given back is the next one taken and stays in the
+ * processor's cache. A held page is marked, which catches a page given back twice.
+ */
+#include "cache/page_pool.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+struct page_pool {
+    device *dev;
+    int32_t n_layers, n_pages, n_free;
+    int32_t *free_pages; /* [n_pages], the first n_free are valid */
+    uint8_t *is_held;    /* [n_pages] */
+    float **keys;        /* [n_layers] device memory */
+    float **values;      /* [n_layers] */
+};
+
+size_t page_pool_bytes_per_token(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim) {
+    size_t n_bytes;
+    if (__builtin_mul_overflow((size_t)n_kv_heads * 2 * sizeof(float), (size_t)head_dim,
+                               &n_bytes) ||
+        __builtin_mul_overflow(n_bytes, (size_t)n_layers, &n_bytes))
+        return SIZE_MAX;
+    return n_bytes;
+}
+
+um_status page_pool_create(device *dev, int32_t n_layers, int32_t n_kv_heads, int32_t head_dim,
+                           int32_t n_pages, page_pool **out, um_error *err) {
+    um_status status = UM_OK;
+    size_t layer_bytes = page_pool_bytes_per_token(1, n_kv_heads, head_dim) / 2;
+    if (__builtin_mul_overflow(layer_bytes, (size_t)n_pages * KV_PAGE_LEN, &layer_bytes))
+        FAIL(UM_LIMIT, err, "a cache of %d pages does not fit into the address space", n_pages);
+    page_pool *pool = memory_calloc(1, sizeof *pool);
+    if (!pool) FAIL(UM_NO_MEMORY, err, "no memory for the page pool");
+    pool->dev = dev;
+    pool->n_layers = n_layers;
+    pool->n_pages = pool->n_free = n_pages;
+    pool->free_pages = memory_alloc_array((size_t)n_pages, sizeof *pool->free_pages);
+    pool->is_held = memory_calloc((size_t)n_pages, 1);
+    pool->keys = memory_calloc((size_t)n_layers, sizeof *pool->keys);
+    pool->values = memory_calloc((size_t)n_layers, sizeof *pool->values);
+    if (!pool->free_pages || !pool->is_held || !pool->keys || !pool->values) {
+        status = um_error_set(err, UM_NO_MEMORY, "no memory for a pool of %d pages", n_pages);
+        goto cleanup;
+    }
+    /* The lowest page on top of the stack. */
+    for (int32_t i = 0; i < n_pages; i++) pool->free_pages[i] = n_pages - 1 - i;
+    for (int32_t i = 0; i < n_layers; i++) {
+        void *memory = NULL;
+        TRY_GOTO(device_alloc(dev, layer_bytes, &memory, err), cleanup);
+        pool->keys[i] = memory;
+        TRY_GOTO(device_alloc(dev, layer_bytes, &memory, err), cleanup);
+        pool->values[i] = memory;
+    }
+    *out = pool;
+    return UM_OK;
+cleanup:
+    page_pool_destroy(pool);
+    return status;
+}
+
+void page_pool_destroy(page_pool *pool) {
+    if (!pool) return;
+    for (int32_t i = 0; i < pool->n_layers; i++) {
+        if (pool->keys) device_free(pool->dev, pool->keys[i]);
+        if (pool->values) device_free(pool->dev, pool->values[i]);
+    }
+    memory_free(pool->values);
+    memory_free(pool->keys);
+    memory_free(pool->is_held);
+    memory_free(pool->free_pages);
+    memory_free(pool);
+}
+
+int32_t page_pool_count(const page_pool *pool) {
+    return pool->n_pages;
+}
+
+int32_t page_pool_free_count(const page_pool *pool) {
+    return pool->n_free;
+}
+
+kv_layer page_pool_layer(const page_pool *pool, int32_t i_layer) {
+    return (kv_layer){.keys = pool->keys[i_layer], .values = pool->values[i_layer]};
+}
+
+bool page_pool_is_consistent(const page_pool *pool) {
+    int32_t n_held = 0;
+    for (int32_t i = 0; i < pool->n_pages; i++) n_held += pool->is_held[i];
+    for (int32_t i = 0; i < pool->n_free; i++) {
+        int32_t page = pool->free_pages[i];
+        if (page < 0 || page >= pool->n_pages || pool->is_held[page]) return false;
+        for (int32_t j = 0; j < i; j++)
+            if (pool->free_pages[j] == page) return false;
+    }
+    return n_held + pool->n_free == pool->n_pages;
+}
+
+um_status page_table_acquire(page_pool *pool, int64_t n_tokens, page_table *table, um_error *err) {
+    int64_t n_pages = (n_tokens + KV_PAGE_LEN - 1) / KV_PAGE_LEN;
+    if (n_pages > pool->n_pages)
+        FAIL(UM_LIMIT, err, "%lld positions need %lld pages of the cache; it has %d",
+             (long long)n_tokens, (long long)n_pages, pool->n_pages);
+    if (n_pages > pool->n_free)
+        FAIL(UM_AGAIN, err, "%lld pages of the cache are needed and %d are free",
+             (long long)n_pages, pool->n_free);
+    int32_t *pages = memory_alloc_array((size_t)n_pages, sizeof *pages);
+    if (!pages) FAIL(UM_NO_MEMORY, err, "no memory for a table of %lld pages", (long long)n_pages);
+    for (int32_t i = 0; i < n_pages; i++) {
+        pages[i] = pool->free_pages[--pool->n_free];
+        assert(!pool->is_held[pages[i]]);
+        pool->is_held[pages[i]] = 1;
+    }
+    *table = (page_table){.pages = pages, .n_pages = (int32_t)n_pages};
+    return UM_OK;
+}
+
+void page_table_release(page_pool *pool, page_table *table) {
+    for (int32_t i = table->n_pages - 1; i >= 0; i--) {
+        assert(pool->is_held[table->pages[i]]);
+        pool->is_held[table->pages[i]] = 0;
+        pool->free_pages[pool->n_free++] = table->pages[i];
+    }
+    memory_free(table->pages);
+    memset(table, 0, sizeof *table);
+}
+
+void page_table_freeze(page_table *table, int32_t n_tokens) {
+    assert(n_tokens >= table->n_frozen_tokens && n_tokens <= table->n_pages * KV_PAGE_LEN);
+    table->n_frozen_tokens = n_tokens;
+}
+
+bool page_table_is_writable(const page_table *table, int32_t first, int32_t end) {
+    return first >= table->n_frozen_tokens && first <= end && end <= table->n_pages * KV_PAGE_LEN;
+}
+
+kv_table page_table_view(const page_table *table) {
+    return (kv_table){.pages = table->pages, .n_pages = table->n_pages};
+}
