@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a family file provides, and the helpers it is written with. A family knows its config keys
+ * and its tensor names; nothing else in the project does.
+ */
+#ifndef MODELS_FAMILY_H
+#define MODELS_FAMILY_H
+
+#include "formats/hf_config.h"
+#include "formats/tensor_catalog.h"
+#include "models/model.h"
+#include "models/transformer.h"
+
+typedef struct family {
+    const char *name;             /* "llada2_moe" */
+    const char *architectures[6]; /* architectures[0] of config.json; NULL-terminated */
+    const char *model_types[4];   /* model_type, asked only where there is no architecture */
+    /* Reads config.json into shape, and into the traits what the family is and does by default.
+     * Sets all fields; um_model_info's sizes and bytes are filled in by the caller. */
+    um_status (*describe)(const hf_config *config, transformer_shape *shape, model_traits *traits,
+                          um_error *err);
+    /* Finds every tensor that the shape asks for. t->shape is set; t->layers [n_layers] is zeroed.
+     * What it allocates is freed by transformer_deinit, also after a failure. */
+    um_status (*bind)(const hf_config *config, const tensor_catalog *catalog, transformer *t,
+                      um_error *err);
+} family;
+
+/* The family of a config; UM_UNSUPPORTED names what was found and what is known. */
+um_status family_find(const hf_config *config, const family **found, um_error *err);
+
+extern const family family_llada, family_llada2_moe;
+
+/* Limits of plausible sizes: beyond them a config is damaged, and products of them stay far from
+ * overflow. */
+enum {
+    SIZE_LAYERS_MAX = 1024,
+    SIZE_WIDTH_MAX = 1 << 20,
+    SIZE_HEADS_MAX = 4096,
+    SIZE_HEAD_DIM_MAX = 8192,
+    SIZE_VOCAB_MAX = 1 << 24,
+    SIZE_EXPERTS_MAX = 1 << 14,
+    SIZE_CONTEXT_MAX = 1 << 24
+};
+
+/* Reads a required size of 1..max under the first of two keys that is there (`other` may be NULL). */
+um_status config_size(const hf_config *config, const char *key, const char *other, int32_t max,
+                      int32_t *value, um_error *err);
+/* Refuses a feature: fails with UM_UNSUPPORTED where the boolean `key` is true. */
+um_status config_refuse(const hf_config *config, const char *key, um_error *err);
+/* n_heads is a multiple of n_kv_heads; rotary_dim is even and within head_dim. */
+um_status shape_check_heads(const transformer_shape *shape, um_error *err);
+
+/* A tensor name: prefix + layer number + rest, as printf. Returns buffer. */
+const char *tensor_name(char buffer[160], const char *format, ...) BASE_PRINTF(2, 3);
+/* A weight of exactly [n_out, n_in]. */
+um_status bind_matrix(const tensor_catalog *catalog, const char *name, int32_t n_out, int32_t n_in,
+                      matrix *w, um_error *err);
+/* Rows [first, first + n) of a matrix. */
+matrix matrix_rows(const matrix *w, int32_t first, int32_t n);
+/* A vector of exactly [n], decoded to f32 into memory of its own. */
+um_status bind_vector(const tensor_catalog *catalog, const char *name, int32_t n, float **values,
+                      um_error *err);
+
+#endif

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening a model: files to catalog, config to family, family to transformer. The catalog stays open
+ * as long as the model, because the weights are its mapped bytes.
+ */
+#include "models/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "models/family.h"
+
+struct model {
+    hf_config *config;
+    tensor_catalog *catalog;
+    const family *kind;
+    transformer weights;
+    model_traits traits;
+    um_model_info info;
+    int64_t weight_bytes;
+};
+
+static void copy_name(char *to, size_t capacity, const char *from) {
+    snprintf(to, capacity, "%s", from ? from : "");
+}
+
+static void count_tensors(model *m) {
+    um_model_info *info = &m->info;
+    for (int64_t i = 0; i < tensor_catalog_count(m->catalog); i++) {
+        const tensor *t = tensor_catalog_at(m->catalog, i);
+        info->n_parameters += t->n_items;
+        m->weight_bytes += (int64_t)t->n_bytes;
+        if (t->type == DTYPE_F32) info->bytes_f32 += (int64_t)t->n_bytes;
+        if (t->type == DTYPE_F16) info->bytes_f16 += (int64_t)t->n_bytes;
+        if (t->type == DTYPE_BF16) info->bytes_bf16 += (int64_t)t->n_bytes;
+    }
+    info->n_tensors = tensor_catalog_count(m->catalog);
+}
+
+/* The order of the task's documentation: the caller, config, tokenizer files, the architecture. */
+static um_status find_mask(model *m, const char *directory, int32_t wanted, um_error *err) {
+    int32_t vocab = m->weights.shape.vocab;
+    if (wanted != -1) {
+        if (wanted < 0 || wanted >= vocab) {
+            um_error_set(err, UM_INVALID, "mask token: expected 0 to %d, found %d", vocab - 1,
+                         wanted);
+            um_error_at(err, "mask_token", -1);
+            return UM_INVALID;
+        }
+        m->info.mask_token = wanted;
+        return UM_OK;
+    }
+    TRY(hf_config_mask_token(m->config, directory, vocab, &m->info.mask_token, err));
+    if (m->info.mask_token < 0) m->info.mask_token = m->traits.mask_token;
+    if (m->info.mask_token < 0)
+        FAIL(UM_FORMAT, err,
+             "no file of the model says which token is the mask, and %s has no known one for a "
+             "vocabulary of %d; name it with --mask-token",
+             m->kind->name, vocab);
+    return UM_OK;
+}
+
+static um_status find_stop_tokens(model *m, um_error *err) {
+    um_model_info *info = &m->info;
+    int32_t vocab = m->weights.shape.vocab;
+    TRY(hf_config_stop_tokens(m->config, vocab, info->stop_tokens, UM_STOP_TOKENS_MAX,
+                              &info->n_stop_tokens, err));
+    int32_t n_kept = 0;
+    bool has_extra = m->traits.extra_stop_token < 0;
+    for (int32_t i = 0; i < info->n_stop_tokens; i++) {
+        /* Ling 2.0's generation_config lists the mask among the end tokens: never an end here. */
+        if (info->stop_tokens[i] == info->mask_token) continue;
+        has_extra |= info->stop_tokens[i] == m->traits.extra_stop_token;
+        info->stop_tokens[n_kept++] = info->stop_tokens[i];
+    }
+    if (!has_extra && n_kept < UM_STOP_TOKENS_MAX)
+        info->stop_tokens[n_kept++] = m->traits.extra_stop_token;
+    info->n_stop_tokens = n_kept;
+    return UM_OK;
+}
+
+/* Defaults of the family, then generation_config.json over them. */
+static um_status find_defaults(model *m, um_error *err) {
+    um_model_info *info = &m->info;
+    const model_traits *traits = &m->traits;
+    int64_t value;
+    double real;
+    const hf_config *config = m->config;
+    copy_name(info->policy, sizeof info->policy, traits->policy);
+    info->remask = UM_REMASK_LOW_CONFIDENCE;
+    TRY(hf_config_generation_int_or(config, "block_length", 1, SIZE_CONTEXT_MAX, 0, &value, err));
+    info->block_len = value ? (int32_t)value : traits->block_len;
+    info->steps = traits->steps;
+    info->post_steps = traits->post_steps;
+    TRY(hf_config_generation_real_or(config, "threshold", 0, 1, traits->threshold,
+                                     &info->threshold, err));
+    info->edit_threshold = traits->edit_threshold;
+    /* Published generation configs carry values for sampling (temperature 0.7 and the like) that the
+     * families' own generate() never reads; only a config that names a block length is one of ours
+     * or of a block-diffusion model, and is believed. */
+    bool is_diffusion = value != 0;
+    TRY(hf_config_generation_real_or(config, "temperature", 0, 1e6, 0, &real, err));
+    info->temperature = is_diffusion ? real : 0;
+    info->top_p = 1;
+    info->top_k = 0;
+    info->cfg_scale = 0;
+    return UM_OK;
+}
+
+static void fill_info(model *m) {
+    const transformer_shape *s = &m->weights.shape;
+    um_model_info *info = &m->info;
+    copy_name(info->architecture, sizeof info->architecture, hf_config_architecture(m->config));
+    copy_name(info->family, sizeof info->family, m->kind->name);
+    info->attention = m->traits.attention;
+    info->n_layers = s->n_layers;
+    info->hidden = s->hidden;
+    info->n_heads = s->n_heads;
+    info->n_kv_heads = s->n_kv_heads;
+    info->head_dim = s->head_dim;
+    info->vocab = s->vocab;
+    info->context = m->traits.context;
+    info->n_experts = s->n_experts;
+    info->n_active = s->n_active;
+    info->n_shared_experts = s->expert_inner ? s->shared_inner / s->expert_inner : 0;
+    info->cache_bytes_per_token = (int64_t)s->n_layers * s->n_kv_heads * s->head_dim * 2 *
+                                  (int64_t)sizeof(float);
+}
+
+um_status model_open(const char *directory, int32_t mask_token, model **out, um_error *err) {
+    um_status status = UM_OK;
+    model *m = memory_calloc(1, sizeof *m);
+    if (!m) FAIL(UM_NO_MEMORY, err, "no memory for a model");
+    TRY_GOTO(hf_config_open(directory, &m->config, err), cleanup);
+    TRY_GOTO(family_find(m->config, &m->kind, err), cleanup);
+    m->traits.mask_token = m->traits.extra_stop_token = -1;
+    TRY_GOTO(m->kind->describe(m->config, &m->weights.shape, &m->traits, err), cleanup);
+    fill_info(m);
+    TRY_GOTO(find_mask(m, directory, mask_token, err), cleanup);
+    TRY_GOTO(find_stop_tokens(m, err), cleanup);
+    TRY_GOTO(find_defaults(m, err), cleanup);
+    TRY_GOTO(tensor_catalog_open_directory(directory, &m->catalog, err), cleanup);
+    count_tensors(m);
+    m->weights.layers =
+        memory_calloc((size_t)m->weights.shape.n_layers, sizeof *m->weights.layers);
+    if (!m->weights.layers) {
+        status = um_error_set(err, UM_NO_MEMORY, "no memory for the layers' table");
+        goto cleanup;
+    }
+    TRY_GOTO(m->kind->bind(m->config, m->catalog, &m->weights, err), cleanup);
+    *out = m;
+    return UM_OK;
+cleanup:
+    model_close(m);
+    return status;
+}
+
+void model_close(model *m) {
+    if (!m) return;
+    transformer_deinit(&m->weights);
+    tensor_catalog_close(m->catalog);
+    hf_config_close(m->config);
+    memory_free(m);
+}
+
+const um_model_info *model_info(const model *m) {
+    return &m->info;
+}
+
+const model_traits *model_traits_of(const model *m) {
+    return &m->traits;
+}
+
+int64_t model_weight_bytes(const model *m) {
+    return m->weight_bytes;
+}
+
+um_status model_prepare(model *m, int32_t n_positions, um_error *err) {
+    return transformer_build_rope(&m->weights, n_positions, err);
+}
+
+size_t model_scratch_bytes(const model *m, device *dev, const model_batch *batch) {
+    return transformer_scratch_bytes(&m->weights, dev, batch);
+}
+
+um_status model_forward(const model *m, device *dev, const kv_layer *kv, const model_batch *batch,
+                        arena *scratch, um_error *err) {
+    return transformer_forward(&m->weights, dev, kv, batch, scratch, err);
+}
+
+/* ---- The weights' numbers ------------------------------------------------------------------- */
+
+enum { CHECK_ITEMS = 1 << 20 }; /* numbers a task looks at */
+
+typedef struct weight_check {
+    const tensor *checked;
+    int64_t *bad; /* [n_tasks] first bad index of each task, or -1 */
+} weight_check;
+
+static void check_part(void *context, int i_task, int i_worker) {
+    (void)i_worker;
+    const weight_check *check = context;
+    const tensor *t = check->checked;
+    int64_t first = (int64_t)i_task * CHECK_ITEMS;
+    int64_t n = t->n_items - first < CHECK_ITEMS ? t->n_items - first : CHECK_ITEMS;
+    int64_t at = dtype_find_not_finite(
+        t->type, (const char *)t->data + (size_t)first * dtype_bytes(t->type), (size_t)n);
+    check->bad[i_task] = at < 0 ? -1 : first + at;
+}
+
+um_status model_check_weights(const model *m, device *dev, um_progress_fn progress, void *user,
+                              um_error *err) {
+    int64_t done = 0, n_tasks_max = 1;
+    for (int64_t i = 0; i < tensor_catalog_count(m->catalog); i++) {
+        int64_t n = tensor_catalog_at(m->catalog, i)->n_items / CHECK_ITEMS + 1;
+        if (n > n_tasks_max) n_tasks_max = n;
+    }
+    int64_t *bad = memory_alloc_array((size_t)n_tasks_max, sizeof *bad);
+    if (!bad) FAIL(UM_NO_MEMORY, err, "no memory to check the weights");
+    if (progress) progress(user, "loading", 0, m->weight_bytes);
+    for (int64_t i = 0; i < tensor_catalog_count(m->catalog); i++) {
+        weight_check check = {.checked = tensor_catalog_at(m->catalog, i), .bad = bad};
+        const tensor *t = check.checked;
+        int n_tasks = (int)((t->n_items + CHECK_ITEMS - 1) / CHECK_ITEMS);
+        thread_pool_run(dev->pool, check_part, &check, n_tasks);
+        for (int task = 0; task < n_tasks; task++) {
+            if (bad[task] < 0) continue;
+            int64_t at = bad[task];
+            memory_free(bad);
+            float value;
+            dtype_decode(t->type, (const char *)t->data + (size_t)at * dtype_bytes(t->type), 1,
+                         &value);
+            um_error_set(err, UM_NUMERIC,
+                         "%s: weight %lld of %lld is %f; expected a finite number (in %s)", t->name,
+                         (long long)at, (long long)t->n_items, (double)value, t->file);
+            um_error_at(err, t->name, -1);
+            return UM_NUMERIC;
+        }
+        done += (int64_t)t->n_bytes;
+        if (progress) progress(user, "loading", done, m->weight_bytes);
+    }
+    memory_free(bad);
+    return UM_OK;
+}

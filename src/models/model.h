@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A loaded model, as the engine sees it: what it is, and a forward pass over rows of many sequences.
+ * Knows files and devices; knows neither requests nor policies.
+ */
+#ifndef MODELS_MODEL_H
+#define MODELS_MODEL_H
+
+#include "base/arena.h"
+#include "kernels/ops.h"
+#include "models/transformer.h"
+#include "unmask.h"
+
+/* What the engine must know of a family beyond um_model_info. */
+typedef struct model_traits {
+    um_attention attention;
+    int32_t context;
+    int32_t mask_token; /* of the architecture's published models, or -1; the last resort */
+    int32_t extra_stop_token; /* a second end token of the published models, or -1 */
+    /* The confidence of a drawn token: its probability under softmax(l / T) over the candidates
+     * (LLaDA2), or under the untempered softmax (LLaDA). */
+    bool has_tempered_confidence;
+    bool has_inclusive_threshold; /* p >= threshold (Fast-dLLM) instead of p > threshold */
+    /* Decoding defaults; generation_config.json may change them. */
+    const char *policy;
+    int32_t block_len, steps, post_steps;
+    double threshold, edit_threshold;
+} model_traits;
+
+typedef struct model model;
+
+/* Reads a directory and checks every tensor that the model needs, without reading weights.
+ * mask_token: -1, or the caller's. On success *out is the caller's. */
+um_status model_open(const char *directory, int32_t mask_token, model **out, um_error *err);
+void model_close(model *m); /* accepts NULL */
+
+/* Borrowed, valid until the model is closed. */
+const um_model_info *model_info(const model *m);
+const model_traits *model_traits_of(const model *m);
+/* Bytes of weights in the files. */
+int64_t model_weight_bytes(const model *m);
+
+/* Reads every weight once: UM_NUMERIC names the first tensor with a NaN or an infinity. */
+um_status model_check_weights(const model *m, device *dev, um_progress_fn progress, void *user,
+                              um_error *err);
+/* Makes ready for positions [0, n_positions). Once, before the first forward. */
+um_status model_prepare(model *m, int32_t n_positions, um_error *err);
+
+/* Bytes of scratch that a forward of this batch needs; SIZE_MAX where it overflows. */
+size_t model_scratch_bytes(const model *m, device *dev, const model_batch *batch);
+/* See transformer_forward. */
+um_status model_forward(const model *m, device *dev, const kv_layer *kv, const model_batch *batch,
+                        arena *scratch, um_error *err);
+
+#endif

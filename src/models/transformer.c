@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The forward pass, from embedding to scores, as plain calls in order. Everything a step needs comes
+ * from one arena whose size is known before the step.
+ */
+#include "models/transformer.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+um_status transformer_build_rope(transformer *t, int32_t n_positions, um_error *err) {
+    const transformer_shape *s = &t->shape;
+    size_t half = (size_t)s->rotary_dim / 2;
+    t->cosines = memory_alloc_array((size_t)n_positions, half * sizeof(float));
+    t->sines = memory_alloc_array((size_t)n_positions, half * sizeof(float));
+    if (!t->cosines || !t->sines)
+        FAIL(UM_NO_MEMORY, err, "no memory for rotary tables of %d positions", n_positions);
+    /* The families compute frequencies and angles in float32; so do we, because at position 1000
+     * the rounding of the angle itself is larger than all other errors. */
+    for (size_t i = 0; i < half; i++) {
+        float exponent = (float)(2 * i) / (float)s->rotary_dim;
+        float frequency = 1.0f / powf((float)s->rope_theta, exponent);
+        for (int32_t p = 0; p < n_positions; p++) {
+            float angle = (float)p * frequency;
+            t->cosines[(size_t)p * half + i] = cosf(angle);
+            t->sines[(size_t)p * half + i] = sinf(angle);
+        }
+    }
+    t->n_positions = n_positions;
+    return UM_OK;
+}
+
+void transformer_deinit(transformer *t) {
+    for (int32_t i = 0; t->layers && i < t->shape.n_layers; i++) {
+        layer_weights *layer = &t->layers[i];
+        memory_free(layer->attn_norm);
+        memory_free(layer->mlp_norm);
+        memory_free(layer->q_norm);
+        memory_free(layer->k_norm);
+        memory_free(layer->wq.bias);
+        memory_free(layer->wk.bias);
+        memory_free(layer->wv.bias);
+        memory_free(layer->wo.bias);
+        memory_free(layer->moe.router_bias);
+        memory_free(layer->moe.experts);
+    }
+    memory_free(t->layers);
+    memory_free(t->final_norm);
+    memory_free(t->cosines);
+    memory_free(t->sines);
+    memset(t, 0, sizeof *t);
+}
+
+/* The buffers of a step; NULL members are not needed by this model. */
+typedef struct step_buffers {
+    float *x, *normed, *q, *k, *v, *attended, *gate, *up, *out, *weights;
+    int32_t *ids, *score_rows;
+    score_request *requests;
+    void *op_scratch;
+} step_buffers;
+
+/* The widest inner dimension that a plain MLP has here: dense layers and shared experts. */
+static int32_t widest_inner(const transformer_shape *s) {
+    return s->inner > s->shared_inner ? s->inner : s->shared_inner;
+}
+
+static attention_args attention_of(const transformer_shape *s, const model_batch *batch,
+                                   const step_buffers *b, kv_layer kv) {
+    return (attention_args){
+        .q = b->q,
+        .out = b->attended,
+        .seq = batch->seq,
+        .visible_end = batch->visible_end,
+        .tables = batch->tables,
+        .kv = kv,
+        .n_rows = batch->n_rows,
+        .n_heads = s->n_heads,
+        .n_kv_heads = s->n_kv_heads,
+        .head_dim = s->head_dim,
+        .scale = 1.0f / sqrtf((float)s->head_dim),
+    };
+}
+
+static route_args route_of(const transformer_shape *s, const moe_weights *moe, int32_t n_rows,
+                           const step_buffers *b) {
+    return (route_args){
+        .x = b->normed,
+        .w = moe->router,
+        .bias = moe->router_bias,
+        .n_rows = n_rows,
+        .n_experts = s->n_experts,
+        .n_active = s->n_active,
+        .n_group = s->n_group,
+        .topk_group = s->topk_group,
+        .scale = s->router_scale,
+        .ids = b->ids,
+        .weights = b->weights,
+    };
+}
+
+static experts_args experts_of(const transformer_shape *s, const moe_weights *moe, int32_t n_rows,
+                               const step_buffers *b) {
+    return (experts_args){
+        .x = b->normed,
+        .y = b->out,
+        .ids = b->ids,
+        .weights = b->weights,
+        .experts = moe->experts,
+        .n_rows = n_rows,
+        .n_active = s->n_active,
+        .n_experts = s->n_experts,
+    };
+}
+
+static head_args head_of(const transformer *t, const model_batch *batch, const step_buffers *b,
+                         int32_t n_scored) {
+    return (head_args){
+        .x = b->normed,
+        .w = t->head,
+        .logit_scale = t->shape.logit_scale,
+        .n_rows = n_scored,
+        .n_requests = batch->n_requests,
+        .requests = b->requests ? b->requests : batch->requests,
+        .forbidden_token = batch->forbidden_token,
+        .scores = batch->scores,
+        .logits = batch->logits,
+    };
+}
+
+static size_t max_bytes(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+/* The largest scratch that any operation of this forward asks for. */
+static size_t op_scratch_bytes(const transformer *t, device *dev, const model_batch *batch) {
+    const transformer_shape *s = &t->shape;
+    const kernel_ops *ops = dev->ops;
+    step_buffers none;
+    memset(&none, 0, sizeof none);
+    attention_args attention = attention_of(s, batch, &none, (kv_layer){NULL, NULL});
+    size_t n_bytes = ops->attention_scratch(dev, &attention);
+    for (int32_t i = 0; i < s->n_layers; i++) {
+        if (!t->layers[i].is_moe) continue;
+        route_args route = route_of(s, &t->layers[i].moe, batch->n_rows, &none);
+        experts_args experts = experts_of(s, &t->layers[i].moe, batch->n_rows, &none);
+        n_bytes = max_bytes(n_bytes, ops->route_scratch(dev, &route));
+        n_bytes = max_bytes(n_bytes, ops->experts_scratch(dev, &experts));
+        break; /* all expert layers have the same shape */
+    }
+    if (batch->n_requests) {
+        head_args head = head_of(t, batch, &none, batch->n_rows);
+        n_bytes = max_bytes(n_bytes, ops->head_scratch(dev, &head));
+    }
+    return n_bytes;
+}
+
+/* Lays the buffers out in the arena, or, with a NULL arena, only adds up their size. */
+static size_t lay_out(const transformer *t, device *dev, const model_batch *batch, arena *a,
+                      step_buffers *b) {
+    const transformer_shape *s = &t->shape;
+    size_t n_rows = (size_t)batch->n_rows, total = 0;
+    size_t q_width = (size_t)s->n_heads * (size_t)s->head_dim;
+    size_t kv_width = (size_t)s->n_kv_heads * (size_t)s->head_dim;
+    size_t hidden = (size_t)s->hidden, inner = (size_t)widest_inner(s);
+    size_t n_active = (size_t)s->n_active, n_requests = (size_t)batch->n_requests;
+    struct piece {
+        void **place;
+        size_t n, item_bytes;
+    } pieces[] = {
+        {(void **)&b->x, n_rows, hidden * sizeof(float)},
+        {(void **)&b->normed, n_rows, hidden * sizeof(float)},
+        {(void **)&b->q, n_rows, q_width * sizeof(float)},
+        {(void **)&b->k, n_rows, kv_width * sizeof(float)},
+        {(void **)&b->v, n_rows, kv_width * sizeof(float)},
+        {(void **)&b->attended, n_rows, q_width * sizeof(float)},
+        {(void **)&b->gate, n_rows, inner * sizeof(float)},
+        {(void **)&b->up, n_rows, inner * sizeof(float)},
+        {(void **)&b->out, n_rows, hidden * sizeof(float)},
+        {(void **)&b->weights, n_rows, n_active * sizeof(float)},
+        {(void **)&b->ids, n_rows, n_active * sizeof(int32_t)},
+        {(void **)&b->score_rows, n_rows, sizeof(int32_t)},
+        {(void **)&b->requests, n_requests, sizeof(score_request)},
+        {&b->op_scratch, op_scratch_bytes(t, dev, batch), 1},
+    };
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        size_t n_bytes = arena_bytes(pieces[i].n, pieces[i].item_bytes);
+        if (__builtin_add_overflow(total, n_bytes, &total)) return SIZE_MAX;
+        if (a) *pieces[i].place = arena_alloc(a, pieces[i].n, pieces[i].item_bytes);
+    }
+    return total;
+}
+
+size_t transformer_scratch_bytes(const transformer *t, device *dev, const model_batch *batch) {
+    step_buffers ignored;
+    return lay_out(t, dev, batch, NULL, &ignored);
+}
+
+static um_status attention_block(const transformer *t, const layer_weights *layer, device *dev,
+                                 kv_layer kv, const model_batch *batch, const step_buffers *b) {
+    const transformer_shape *s = &t->shape;
+    const kernel_ops *ops = dev->ops;
+    int32_t n = batch->n_rows, head_dim = s->head_dim;
+    TRY(ops->rms_norm(dev, b->normed, b->x, layer->attn_norm, n, s->hidden, s->rms_eps));
+    TRY(ops->linear(dev, b->q, b->normed, &layer->wq.w, layer->wq.bias, n));
+    TRY(ops->linear(dev, b->k, b->normed, &layer->wk.w, layer->wk.bias, n));
+    TRY(ops->linear(dev, b->v, b->normed, &layer->wv.w, layer->wv.bias, n));
+    if (layer->q_norm) {
+        TRY(ops->rms_norm(dev, b->q, b->q, layer->q_norm, n * s->n_heads, head_dim, s->rms_eps));
+        TRY(ops->rms_norm(dev, b->k, b->k, layer->k_norm, n * s->n_kv_heads, head_dim,
+                          s->rms_eps));
+    }
+    TRY(ops->rope(dev, b->q, batch->positions, t->cosines, t->sines, n, s->n_heads, head_dim,
+                  s->rotary_dim));
+    TRY(ops->rope(dev, b->k, batch->positions, t->cosines, t->sines, n, s->n_kv_heads, head_dim,
+                  s->rotary_dim));
+    TRY(ops->kv_write(dev, &kv, b->k, b->v, batch->seq, batch->positions, batch->tables, n,
+                      s->n_kv_heads, head_dim));
+    attention_args attention = attention_of(s, batch, b, kv);
+    TRY(ops->attention(dev, &attention, b->op_scratch));
+    TRY(ops->linear(dev, b->out, b->attended, &layer->wo.w, layer->wo.bias, n));
+    return ops->add(dev, b->x, b->out, (size_t)n * (size_t)s->hidden);
+}
+
+/* x += mlp(normed), through gate, up and `to`, which is overwritten. */
+static um_status plain_mlp(const transformer_shape *s, const mlp_weights *mlp, device *dev,
+                           int32_t n, const step_buffers *b, float *to) {
+    const kernel_ops *ops = dev->ops;
+    TRY(ops->linear(dev, b->gate, b->normed, &mlp->gate, NULL, n));
+    TRY(ops->linear(dev, b->up, b->normed, &mlp->up, NULL, n));
+    TRY(ops->swiglu(dev, b->gate, b->gate, b->up, (size_t)n * (size_t)mlp->gate.n_out));
+    TRY(ops->linear(dev, to, b->gate, &mlp->down, NULL, n));
+    return ops->add(dev, b->x, to, (size_t)n * (size_t)s->hidden);
+}
+
+static um_status mlp_block(const transformer *t, const layer_weights *layer, device *dev,
+                           int32_t n, const step_buffers *b) {
+    const transformer_shape *s = &t->shape;
+    const kernel_ops *ops = dev->ops;
+    TRY(ops->rms_norm(dev, b->normed, b->x, layer->mlp_norm, n, s->hidden, s->rms_eps));
+    if (!layer->is_moe) return plain_mlp(s, &layer->mlp, dev, n, b, b->out);
+    route_args route = route_of(s, &layer->moe, n, b);
+    TRY(ops->route(dev, &route, b->op_scratch));
+    experts_args experts = experts_of(s, &layer->moe, n, b);
+    TRY(ops->experts(dev, &experts, b->op_scratch));
+    TRY(ops->add(dev, b->x, b->out, (size_t)n * (size_t)s->hidden));
+    if (!layer->moe.shared.gate.data) return UM_OK;
+    return plain_mlp(s, &layer->moe.shared, dev, n, b, b->out);
+}
+
+/* Brings the rows that a request names to the front of `out`, so that norm and head see no other,
+ * and renumbers the requests. Returns how many rows there are. */
+static int32_t gather_scored(const transformer_shape *s, const model_batch *batch,
+                             const step_buffers *b) {
+    size_t hidden = (size_t)s->hidden;
+    int32_t n_scored = 0;
+    for (int32_t i = 0; i < batch->n_rows; i++) b->score_rows[i] = -1;
+    for (int32_t i = 0; i < batch->n_requests; i++) {
+        score_request *request = &b->requests[i];
+        *request = batch->requests[i];
+        int32_t *rows[2] = {&request->row, &request->guide_row};
+        for (int j = 0; j < 2; j++) {
+            if (*rows[j] < 0) continue;
+            int32_t *place = &b->score_rows[*rows[j]];
+            if (*place < 0) {
+                memcpy(b->out + (size_t)n_scored * hidden, b->x + (size_t)*rows[j] * hidden,
+                       hidden * sizeof(float));
+                *place = n_scored++;
+            }
+            *rows[j] = *place;
+        }
+    }
+    return n_scored;
+}
+
+um_status transformer_forward(const transformer *t, device *dev, const kv_layer *kv,
+                              const model_batch *batch, arena *scratch, um_error *err) {
+    const transformer_shape *s = &t->shape;
+    const kernel_ops *ops = dev->ops;
+    step_buffers b;
+    memset(&b, 0, sizeof b);
+    arena_reset(scratch);
+    if (lay_out(t, dev, batch, scratch, &b) > scratch->capacity)
+        FAIL(UM_INTERNAL, err, "a step needs more scratch than was planned");
+    TRY(ops->embed(dev, b.x, &t->embedding, batch->tokens, batch->n_rows));
+    for (int32_t i = 0; i < s->n_layers; i++) {
+        TRY(attention_block(t, &t->layers[i], dev, kv[i], batch, &b));
+        TRY(mlp_block(t, &t->layers[i], dev, batch->n_rows, &b));
+    }
+    if (!batch->n_requests) return UM_OK;
+    int32_t n_scored = gather_scored(s, batch, &b);
+    TRY(ops->rms_norm(dev, b.normed, b.out, t->final_norm, n_scored, s->hidden, s->rms_eps));
+    head_args head = head_of(t, batch, &b, n_scored);
+    return ops->head(dev, &head, b.op_scratch);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The weights of a transformer by role, and its forward pass. Knows no family and no file names.
+ * A layer is
+ *
+ *   h = x + wo . attention(rope(q_norm(wq . n)), rope(k_norm(wk . n)), wv . n),  n = rms(x) * attn_norm
+ *   y = h + mlp(rms(h) * mlp_norm)            mlp: one gated MLP, or routed experts plus shared one
+ */
+#ifndef MODELS_TRANSFORMER_H
+#define MODELS_TRANSFORMER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "kernels/ops.h"
+
+/* A dense product with an optional bias; bias [n_out] f32 or NULL, owned by the transformer. */
+typedef struct linear_weights {
+    matrix w;
+    float *bias;
+} linear_weights;
+
+typedef struct moe_weights {
+    matrix router;        /* [n_experts, hidden] */
+    float *router_bias;   /* [n_experts] or NULL; for selection only */
+    mlp_weights *experts; /* [n_experts]: gate, up [inner, hidden], down [hidden, inner] */
+    mlp_weights shared;   /* data NULL: none; gate, up [n_shared * inner, hidden] */
+} moe_weights;
+
+typedef struct layer_weights {
+    float *attn_norm, *mlp_norm; /* [hidden] */
+    float *q_norm, *k_norm;      /* [head_dim] or NULL */
+    linear_weights wq;           /* [n_heads * head_dim, hidden] */
+    linear_weights wk, wv;       /* [n_kv_heads * head_dim, hidden] */
+    linear_weights wo;           /* [hidden, n_heads * head_dim] */
+    bool is_moe;
+    mlp_weights mlp; /* where not is_moe: gate, up [inner, hidden], down [hidden, inner] */
+    moe_weights moe; /* where is_moe */
+} layer_weights;
+
+/* Sizes and numbers that shape the computation. */
+typedef struct transformer_shape {
+    int32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, rotary_dim;
+    int32_t inner;      /* width of a dense MLP; 0 where no layer is dense */
+    int32_t vocab;      /* rows of the output head */
+    int32_t embeddings; /* rows of the embedding, at least as many as token ids in use */
+    int32_t n_experts, n_active, n_group, topk_group, expert_inner, shared_inner, n_dense_layers;
+    float rms_eps, router_scale, logit_scale;
+    double rope_theta;
+} transformer_shape;
+
+typedef struct transformer {
+    transformer_shape shape;
+    matrix embedding; /* [embeddings, hidden] */
+    matrix head;      /* [vocab, hidden] */
+    float *final_norm; /* [hidden] */
+    layer_weights *layers; /* [n_layers] */
+    float *cosines, *sines; /* [n_positions, rotary_dim / 2] */
+    int32_t n_positions;
+} transformer;
+
+/* Rows of many sequences that go through the model together. */
+typedef struct model_batch {
+    int32_t n_rows;
+    const int32_t *tokens;      /* [n_rows] */
+    const int32_t *positions;   /* [n_rows] in their sequences */
+    const int32_t *seq;         /* [n_rows] index into tables */
+    const int32_t *visible_end; /* [n_rows] the row sees positions [0, visible_end): the mask */
+    const kv_table *tables;     /* [n_seqs] */
+    int32_t n_requests;         /* 0: the output head is not run */
+    const score_request *requests;
+    int32_t forbidden_token; /* never proposed; -1: none */
+    score *scores;           /* [n_requests] */
+    float *logits;           /* NULL or [n_requests, vocab] */
+} model_batch;
+
+/* Rotary tables for positions [0, n_positions): f32 throughout, as the families' code has them. */
+um_status transformer_build_rope(transformer *t, int32_t n_positions, um_error *err);
+/* Scratch that a forward of this batch takes of an arena. SIZE_MAX on overflow. */
+size_t transformer_scratch_bytes(const transformer *t, device *dev, const model_batch *batch);
+/* One forward. kv [n_layers]. Every row's keys and values are written before they are read, so a
+ * row sees the rows of its own batch. scratch must hold transformer_scratch_bytes. */
+um_status transformer_forward(const transformer *t, device *dev, const kv_layer *kv,
+                              const model_batch *batch, arena *scratch, um_error *err);
+/* Frees what the transformer owns; weights stay the catalog's. */
+void transformer_deinit(transformer *t);
+
+#endif
