@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Loading: model, memory check, device, pages. What is needed is computed before anything large is
+ * taken, so that a machine that is too small hears it in a sentence and not from the kernel.
+ */
+#include "engine/engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/system_memory.h"
+
+enum {
+    CANVAS_SLACK_TOKENS = 1024, /* a canvas is rounded up to whole blocks past the context */
+    CACHE_TOKENS_DEFAULT_MAX = 32768
+};
+
+void um_engine_options_init(um_engine_options *options) {
+    memset(options, 0, sizeof *options);
+    options->mask_token = -1;
+}
+
+um_status um_model_inspect(const char *directory, int32_t mask_token, um_model_info *info,
+                           um_error *err) {
+    model *m;
+    if (!directory) FAIL(UM_INVALID, err, "the model's directory is missing");
+    TRY(model_open(directory, mask_token, &m, err));
+    *info = *model_info(m);
+    model_close(m);
+    return UM_OK;
+}
+
+static double gigabytes(int64_t n_bytes) {
+    return (double)n_bytes / 1e9;
+}
+
+/* Weights are mapped and may be dropped and read again, but a model that does not fit reads them
+ * from disk at every step: that is no way to run, and is said instead. */
+static um_status check_memory(const model *m, int64_t n_positions, um_error *err) {
+    int64_t weights = model_weight_bytes(m), available = system_memory_bytes(), cache, needed;
+    if (__builtin_mul_overflow(n_positions, model_info(m)->cache_bytes_per_token, &cache) ||
+        __builtin_add_overflow(cache, weights, &needed))
+        FAIL(UM_NO_MEMORY, err, "a cache of %lld positions is larger than any memory",
+             (long long)n_positions);
+    if (needed <= available) return UM_OK;
+    FAIL(UM_NO_MEMORY, err,
+         "memory does not suffice: %.2f GB are needed (weights %.2f GB, a cache of %lld positions "
+         "%.2f GB), %.2f GB are there",
+         gigabytes(needed), gigabytes(weights), (long long)n_positions, gigabytes(cache),
+         gigabytes(available));
+}
+
+static um_status open_parts(um_engine *engine, const um_engine_options *options, um_error *err) {
+    TRY(model_open(options->directory, options->mask_token, &engine->mdl, err));
+    const um_model_info *info = model_info(engine->mdl);
+    int64_t n_tokens = options->cache_tokens;
+    if (n_tokens == 0) {
+        n_tokens = info->context < CACHE_TOKENS_DEFAULT_MAX ? info->context
+                                                            : CACHE_TOKENS_DEFAULT_MAX;
+        n_tokens += CANVAS_SLACK_TOKENS;
+    }
+    if (n_tokens < 1 || n_tokens > INT32_MAX - KV_PAGE_LEN)
+        FAIL(UM_INVALID, err, "cache_tokens: expected 1 to %d, found %lld",
+             INT32_MAX - KV_PAGE_LEN, (long long)n_tokens);
+    int32_t n_pages = (int32_t)((n_tokens + KV_PAGE_LEN - 1) / KV_PAGE_LEN);
+    TRY(check_memory(engine->mdl, (int64_t)n_pages * KV_PAGE_LEN, err));
+    TRY(device_open(options->n_threads, &engine->dev, err));
+    TRY(model_check_weights(engine->mdl, engine->dev, options->progress, options->progress_user,
+                            err));
+    TRY(page_pool_create(engine->dev, info->n_layers, info->n_kv_heads, info->head_dim, n_pages,
+                         &engine->pool, err));
+    engine->kv = memory_alloc_array((size_t)info->n_layers, sizeof *engine->kv);
+    if (!engine->kv) FAIL(UM_NO_MEMORY, err, "no memory for %d layers", info->n_layers);
+    for (int32_t i = 0; i < info->n_layers; i++) engine->kv[i] = page_pool_layer(engine->pool, i);
+    /* No sequence is longer than the pool, nor than the context rounded up to a block. */
+    int64_t n_positions = (int64_t)n_pages * KV_PAGE_LEN;
+    int64_t n_longest = 2 * (int64_t)info->context;
+    return model_prepare(engine->mdl, (int32_t)(n_positions < n_longest ? n_positions : n_longest),
+                         err);
+}
+
+um_status um_engine_open(const um_engine_options *options, um_engine **out, um_error *err) {
+    if (!options || !options->directory || !out)
+        FAIL(UM_INVALID, err, "the model's directory is missing");
+    if (options->precision != UM_PRECISION_REFERENCE)
+        FAIL(UM_UNSUPPORTED, err,
+             "precision: expected reference; fast is not in this version");
+    um_engine *engine = memory_calloc(1, sizeof *engine);
+    if (!engine) FAIL(UM_NO_MEMORY, err, "no memory for an engine");
+    pthread_mutex_init(&engine->step_lock, NULL);
+    pthread_mutex_init(&engine->state_lock, NULL);
+    arena_init(&engine->plan.scratch);
+    um_status status = open_parts(engine, options, err);
+    if (status != UM_OK) {
+        um_engine_close(&engine);
+        return status;
+    }
+    *out = engine;
+    return UM_OK;
+}
+
+void um_engine_close(um_engine **handle) {
+    if (!handle || !*handle) return;
+    um_engine *engine = *handle;
+    *handle = NULL;
+    plan_deinit(&engine->plan);
+    memory_free(engine->kv);
+    page_pool_destroy(engine->pool);
+    device_close(engine->dev);
+    model_close(engine->mdl);
+    pthread_mutex_destroy(&engine->state_lock);
+    pthread_mutex_destroy(&engine->step_lock);
+    memory_free(engine);
+}
+
+const um_model_info *um_engine_info(const um_engine *engine) {
+    return model_info(engine->mdl);
+}
+
+const char *um_engine_kernels(const um_engine *engine) {
+    return engine->dev->tier;
+}
+
+int32_t um_engine_threads(const um_engine *engine) {
+    return thread_pool_size(engine->dev->pool);
+}
+
+void um_engine_pages(um_engine *engine, int64_t *n_pages, int64_t *n_free) {
+    pthread_mutex_lock(&engine->step_lock);
+    *n_pages = page_pool_count(engine->pool);
+    *n_free = page_pool_free_count(engine->pool);
+    pthread_mutex_unlock(&engine->step_lock);
+}

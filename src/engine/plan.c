@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The rows of a step. For each request: which positions go through the model now, what each of them
+ * may see, and which of them are scored.
+ *
+ *   block-causal, exact cache
+ *     prefill   whole blocks of the prompt, as many as a chunk holds; nothing is scored
+ *     decode    [ last block, if its final keys are not written yet | open block ]     folding
+ *   no cache    everything up to the end of the open block, or the whole canvas
+ *   prefix      the canvas at a block's first step; then from the open block to the end
+ *   dual        the canvas at a block's first step; then the open block alone
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/engine.h"
+
+void plan_clear(step_plan *plan) {
+    plan->n_rows = plan->n_scores = plan->n_tables = plan->n_requests = 0;
+}
+
+void plan_deinit(step_plan *plan) {
+    memory_free(plan->tokens);
+    memory_free(plan->positions);
+    memory_free(plan->seq);
+    memory_free(plan->visible_end);
+    memory_free(plan->score_requests);
+    memory_free(plan->scores);
+    memory_free(plan->tables);
+    memory_free(plan->requests);
+    arena_deinit(&plan->scratch);
+    memset(plan, 0, sizeof *plan);
+}
+
+/* Makes an array hold n items; its old content stays. */
+static bool hold(void *array, int64_t n, size_t item_bytes) {
+    void *old;
+    memcpy(&old, array, sizeof old);
+    void *grown = memory_realloc_array(old, (size_t)n, item_bytes);
+    if (!grown) return false;
+    memcpy(array, &grown, sizeof grown);
+    return true;
+}
+
+/* Doubles, so that a growing batch does not move its arrays at every step. */
+static int64_t next_capacity(int64_t capacity, int64_t needed) {
+    int64_t wanted = capacity ? capacity : 64;
+    while (wanted < needed) wanted *= 2;
+    return wanted;
+}
+
+static um_status plan_reserve(step_plan *plan, int64_t n_rows, int64_t n_scores, int64_t n_tables,
+                              um_error *err) {
+    bool is_held = true;
+    if (n_rows > plan->rows_capacity) {
+        int64_t n = next_capacity(plan->rows_capacity, n_rows);
+        is_held = n <= INT32_MAX && hold(&plan->tokens, n, sizeof *plan->tokens) &&
+                  hold(&plan->positions, n, sizeof *plan->positions) &&
+                  hold(&plan->seq, n, sizeof *plan->seq) &&
+                  hold(&plan->visible_end, n, sizeof *plan->visible_end);
+        if (is_held) plan->rows_capacity = (int32_t)n;
+    }
+    if (is_held && n_scores > plan->scores_capacity) {
+        int64_t n = next_capacity(plan->scores_capacity, n_scores);
+        is_held = hold(&plan->score_requests, n, sizeof *plan->score_requests) &&
+                  hold(&plan->scores, n, sizeof *plan->scores);
+        if (is_held) plan->scores_capacity = (int32_t)n;
+    }
+    if (is_held && n_tables > plan->tables_capacity) {
+        int64_t n = next_capacity(plan->tables_capacity, n_tables);
+        is_held = hold(&plan->tables, n, sizeof *plan->tables);
+        if (is_held) plan->tables_capacity = (int32_t)n;
+    }
+    if (is_held && plan->n_requests + 1 > plan->requests_capacity) {
+        int64_t n = next_capacity(plan->requests_capacity, plan->n_requests + 1);
+        is_held = hold(&plan->requests, n, sizeof *plan->requests);
+        if (is_held) plan->requests_capacity = (int32_t)n;
+    }
+    if (!is_held) FAIL(UM_NO_MEMORY, err, "no memory for a step of %lld rows", (long long)n_rows);
+    return UM_OK;
+}
+
+/* Where the whole blocks of the prompt end: those are prefilled, and decoding starts there. */
+static int32_t prefill_end(const um_request *request) {
+    return request->n_prompt / request->settings.block_len * request->settings.block_len;
+}
+
+/* The positions [first, end) of the next forward. */
+static void next_span(const um_engine *engine, const um_request *request, int32_t *first,
+                      int32_t *end) {
+    const request_settings *s = &request->settings;
+    if (request->phase == PHASE_PREFILL) {
+        int32_t last = prefill_end(request);
+        *first = request->n_final;
+        *end = last - *first > s->prefill_chunk ? *first + s->prefill_chunk : last;
+        return;
+    }
+    if (model_info(engine->mdl)->attention == UM_ATTENTION_BLOCK_CAUSAL) {
+        *first = s->cache == UM_CACHE_NONE ? 0 : request->n_final;
+        *end = request->block_end;
+        return;
+    }
+    bool is_refresh = request->i_step == 0 || s->cache == UM_CACHE_NONE;
+    *first = is_refresh ? 0 : request->block_first;
+    *end = is_refresh || s->cache == UM_CACHE_PREFIX ? request->n_canvas : request->block_end;
+}
+
+int64_t plan_rows_of(const um_engine *engine, const um_request *request) {
+    int32_t first, end;
+    next_span(engine, request, &first, &end);
+    return (int64_t)(end - first) * request->n_lanes;
+}
+
+/* The mask, as the end of what a position sees: the end of its own block, or of the canvas. */
+static int32_t visible_end(const um_engine *engine, const um_request *request, int32_t position) {
+    if (model_info(engine->mdl)->attention == UM_ATTENTION_FULL) return request->n_canvas;
+    int32_t block_len = request->settings.block_len;
+    return (position / block_len + 1) * block_len;
+}
+
+static void add_lane(um_engine *engine, um_request *request, int32_t i_lane) {
+    step_plan *plan = &engine->plan;
+    const lane *l = &request->lanes[i_lane];
+    assert(page_table_is_writable(&l->pages, request->span_first, request->span_end));
+    request->first_row[i_lane] = plan->n_rows;
+    for (int32_t p = request->span_first; p < request->span_end; p++) {
+        int32_t row = plan->n_rows++;
+        plan->tokens[row] = l->tokens[p];
+        plan->positions[row] = p;
+        plan->seq[row] = plan->n_tables;
+        plan->visible_end[row] = visible_end(engine, request, p);
+    }
+    plan->tables[plan->n_tables++] = page_table_view(&l->pages);
+}
+
+static bool is_scored(const um_request *request, int32_t position) {
+    uint8_t state = request->states[position];
+    return state == POSITION_MASKED ||
+           (state == POSITION_COMMITTED && request->settings.policy->scores_committed);
+}
+
+static void add_scores(um_engine *engine, um_request *request) {
+    step_plan *plan = &engine->plan;
+    const request_settings *s = &request->settings;
+    request->first_score = plan->n_scores;
+    for (int32_t p = request->block_first; p < request->block_end; p++) {
+        if (!is_scored(request, p)) continue;
+        int32_t at = p - request->span_first;
+        rng_key key = s->key;
+        key.position = (uint32_t)p;
+        key.step = (uint32_t)request->forwards;
+        plan->score_requests[plan->n_scores++] = (score_request){
+            .row = request->first_row[0] + at,
+            .guide_row = request->n_lanes > 1 ? request->first_row[1] + at : -1,
+            .cfg_scale = s->cfg_scale,
+            .temperature = s->temperature,
+            .top_k = s->top_k,
+            .top_p = s->top_p,
+            .min_p = s->min_p,
+            .key = key,
+        };
+    }
+    request->n_scores = plan->n_scores - request->first_score;
+}
+
+um_status plan_add(um_engine *engine, um_request *request, um_error *err) {
+    step_plan *plan = &engine->plan;
+    int32_t block = request->block_end - request->block_first;
+    TRY(plan_reserve(plan, plan->n_rows + plan_rows_of(engine, request), plan->n_scores + block,
+                     plan->n_tables + request->n_lanes, err));
+    next_span(engine, request, &request->span_first, &request->span_end);
+    for (int32_t i = 0; i < request->n_lanes; i++) add_lane(engine, request, i);
+    request->n_scores = 0;
+    if (request->phase == PHASE_DECODE) add_scores(engine, request);
+    plan->requests[plan->n_requests++] = request;
+    return UM_OK;
+}
+
+model_batch plan_batch(const um_engine *engine) {
+    const step_plan *plan = &engine->plan;
+    return (model_batch){
+        .n_rows = plan->n_rows,
+        .tokens = plan->tokens,
+        .positions = plan->positions,
+        .seq = plan->seq,
+        .visible_end = plan->visible_end,
+        .tables = plan->tables,
+        .n_requests = plan->n_scores,
+        .requests = plan->score_requests,
+        .forbidden_token = model_info(engine->mdl)->mask_token,
+        .scores = plan->scores,
+    };
+}

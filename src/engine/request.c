@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The life of a request: created whole (every buffer that its steps need), queued, ended once, its
+ * pages given back at that moment and its memory when the host program destroys it.
+ */
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/engine.h"
+
+void um_request_options_init(um_request_options *options) {
+    memset(options, 0, sizeof *options);
+    options->max_tokens = 256;
+    options->threshold = options->edit_threshold = NAN;
+    options->post_steps = -1;
+    options->cfg_scale = options->temperature = options->top_p = options->min_p = NAN;
+    options->top_k = -1;
+}
+
+static void request_free(um_request *request) {
+    if (!request) return;
+    for (int i = 0; i < REQUEST_LANES_MAX; i++) memory_free(request->lanes[i].tokens);
+    memory_free(request->states);
+    memory_free(request->candidates);
+    memory_free(request->order);
+    memory_free(request->changes);
+    memory_free(request->event_inputs);
+    memory_free(request->event_block);
+    memory_free(request->event_changes);
+    memory_free(request);
+}
+
+/* Prompt, then masks; the second lane has masks throughout. */
+static um_status fill_canvas(um_request *request, const um_request_options *options,
+                             int32_t mask_token, um_error *err) {
+    size_t n_canvas = (size_t)request->n_canvas;
+    request->states = memory_alloc(n_canvas);
+    if (!request->states) FAIL(UM_NO_MEMORY, err, "no memory for a request");
+    for (int i = 0; i < request->n_lanes; i++) {
+        int32_t *tokens = memory_alloc_array(n_canvas, sizeof *tokens);
+        if (!tokens) FAIL(UM_NO_MEMORY, err, "no memory for a canvas of %zu tokens", n_canvas);
+        request->lanes[i].tokens = tokens;
+        for (size_t p = 0; p < n_canvas; p++) {
+            bool is_prompt = p < options->n_prompt;
+            tokens[p] = is_prompt && i == 0 ? options->prompt[p] : mask_token;
+            request->states[p] = is_prompt ? POSITION_PROMPT : POSITION_MASKED;
+        }
+    }
+    return UM_OK;
+}
+
+static um_status alloc_block_buffers(um_request *request, um_error *err) {
+    size_t n = (size_t)request->settings.block_len;
+    request->candidates = memory_calloc(n, sizeof *request->candidates);
+    request->order = memory_alloc_array(n, sizeof *request->order);
+    request->changes = memory_alloc_array(n, sizeof *request->changes);
+    request->event_inputs = memory_alloc_array(n, sizeof *request->event_inputs);
+    request->event_block = memory_alloc_array(n, sizeof *request->event_block);
+    request->event_changes = memory_alloc_array(n, sizeof *request->event_changes);
+    if (!request->candidates || !request->order || !request->changes || !request->event_inputs ||
+        !request->event_block || !request->event_changes)
+        FAIL(UM_NO_MEMORY, err, "no memory for a block of %zu tokens", n);
+    return UM_OK;
+}
+
+static um_status request_fill(um_request *request, const um_request_options *options,
+                              um_error *err) {
+    um_engine *engine = request->engine;
+    const um_model_info *info = model_info(engine->mdl);
+    const request_settings *s = &request->settings;
+    TRY(settings_resolve(engine, options, &request->settings, err));
+    request->n_prompt = (int32_t)options->n_prompt;
+    int64_t n_canvas = (int64_t)request->n_prompt + s->max_tokens;
+    if (info->attention == UM_ATTENTION_BLOCK_CAUSAL)
+        n_canvas = (n_canvas + s->block_len - 1) / s->block_len * s->block_len;
+    request->n_lanes = s->cfg_scale > 0 ? 2 : 1;
+    int64_t n_lane_pages = (n_canvas + KV_PAGE_LEN - 1) / KV_PAGE_LEN;
+    if (n_lane_pages * request->n_lanes > page_pool_count(engine->pool)) {
+        um_error_set(err, UM_LIMIT,
+                     "%lld positions%s need %lld pages of the cache; the engine was opened with %d",
+                     (long long)n_canvas, request->n_lanes > 1 ? ", twice for guidance," : "",
+                     (long long)(n_lane_pages * request->n_lanes),
+                     page_pool_count(engine->pool));
+        um_error_at(err, "max_tokens", -1);
+        return UM_LIMIT;
+    }
+    request->n_canvas = (int32_t)n_canvas;
+    TRY(fill_canvas(request, options, info->mask_token, err));
+    return alloc_block_buffers(request, err);
+}
+
+um_status um_request_create(um_engine *engine, const um_request_options *options,
+                            um_request **out, um_error *err) {
+    um_request *request = memory_calloc(1, sizeof *request);
+    if (!request) FAIL(UM_NO_MEMORY, err, "no memory for a request");
+    request->engine = engine;
+    request->is_drained = true;
+    request->last_step = -1;
+    um_status status = request_fill(request, options, err);
+    if (status != UM_OK) {
+        request_free(request);
+        return status;
+    }
+    pthread_mutex_lock(&engine->state_lock);
+    um_request **end = &engine->requests;
+    while (*end) end = &(*end)->next;
+    *end = request;
+    engine->n_live++;
+    pthread_mutex_unlock(&engine->state_lock);
+    *out = request;
+    return UM_OK;
+}
+
+void um_request_cancel(um_request *request) {
+    if (request) atomic_store(&request->is_cancelled, true);
+}
+
+void um_request_destroy(um_request **handle) {
+    if (!handle || !*handle) return;
+    um_request *request = *handle;
+    um_engine *engine = request->engine;
+    *handle = NULL;
+    pthread_mutex_lock(&engine->step_lock); /* waits for a step that it takes part in */
+    pthread_mutex_lock(&engine->state_lock);
+    for (um_request **at = &engine->requests; *at; at = &(*at)->next) {
+        if (*at != request) continue;
+        *at = request->next;
+        engine->n_live--;
+        break;
+    }
+    pthread_mutex_unlock(&engine->state_lock);
+    request_release_pages(request);
+    pthread_mutex_unlock(&engine->step_lock);
+    request_free(request);
+}
+
+um_status um_request_next_event(um_request *request, um_event *event) {
+    um_status status = UM_AGAIN;
+    pthread_mutex_lock(&request->engine->state_lock);
+    if (request->i_event < request->n_events) {
+        *event = request->events[request->i_event++];
+        status = UM_OK;
+    } else {
+        request->i_event = request->n_events = 0;
+        request->is_drained = true;
+    }
+    pthread_mutex_unlock(&request->engine->state_lock);
+    return status;
+}
+
+void request_open_block(um_request *request, int32_t first) {
+    int32_t end = first + request->settings.block_len;
+    request->block_first = first;
+    request->block_end = end < request->n_canvas ? end : request->n_canvas;
+    request->i_step = 0;
+    memset(&request->policy, 0, sizeof request->policy);
+}
+
+um_event *request_stage_event(um_request *request, um_event_kind kind) {
+    int32_t at = request->n_events + request->n_staged;
+    assert(at < REQUEST_EVENTS_MAX);
+    um_event *event = &request->events[at];
+    memset(event, 0, sizeof *event);
+    event->kind = kind;
+    request->n_staged++;
+    return event;
+}
+
+void request_release_pages(um_request *request) {
+    for (int i = 0; i < REQUEST_LANES_MAX; i++)
+        page_table_release(request->engine->pool, &request->lanes[i].pages);
+}
+
+void request_fail(um_request *request, const um_error *err) {
+    request_release_pages(request);
+    request->phase = PHASE_FINISHED;
+    request_stage_event(request, UM_EVENT_ERROR)->error = *err;
+}
+
+void request_finish(um_request *request, um_finish_reason reason, int32_t n_tokens) {
+    request_release_pages(request);
+    request->phase = PHASE_FINISHED;
+    um_event *event = request_stage_event(request, UM_EVENT_DONE);
+    event->finish = reason;
+    event->n_tokens = n_tokens;
+    event->tokens = request->lanes[0].tokens + request->n_prompt;
+    event->forwards = request->forwards;
+    event->prefill_forwards = request->prefill_forwards;
+    event->prefill_ns = request->prefill_ns;
+    event->decode_ns = request->decode_ns;
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Logits against the families' own code: golden.safetensors of each model folder holds input ids and
+ * the float32 logits that the reference gave for them. Every tier that this processor has.
+ *
+ * With arguments, checks one other folder: test_logits DIRECTORY TENSOR BLOCK
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "formats/tensor_catalog.h"
+#include "support/recording.h"
+
+static const char *const tiers[] = {"scalar", "avx2", "avx512"};
+
+/* Normalised mean square error: |a - b|^2 / |b|^2. */
+static double nmse(const float *a, const float *b, size_t n) {
+    double error = 0, power = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)a[i] - (double)b[i];
+        error += d * d;
+        power += (double)b[i] * (double)b[i];
+    }
+    return error / power;
+}
+
+static const int32_t *read_ids(const tensor_catalog *catalog, size_t *n) {
+    /* The catalog lists integer tensors without a type. */
+    const tensor *t = tensor_catalog_find(catalog, "input_ids");
+    assert_non_null(t);
+    *n = (size_t)t->n_items;
+    int32_t *ids = malloc(*n * sizeof *ids);
+    assert_non_null(ids);
+    memcpy(ids, t->data, *n * sizeof *ids);
+    return ids;
+}
+
+static void check(const char *folder, const char *tensor_name, int32_t block_len) {
+    char path[1024];
+    um_error err;
+    tensor_catalog *catalog;
+    snprintf(path, sizeof path, "%s/golden.safetensors", folder);
+    if (tensor_catalog_open_file(path, &catalog, &err) != UM_OK) fail_msg("%s", err.message);
+    size_t n;
+    const int32_t *ids = read_ids(catalog, &n);
+    const tensor *expected = tensor_catalog_find(catalog, tensor_name);
+    assert_non_null(expected);
+    float *logits = malloc(expected->n_bytes), *reference = malloc(expected->n_bytes);
+    assert_non_null(logits);
+    assert_non_null(reference);
+    memcpy(reference, expected->data, expected->n_bytes);
+    for (size_t i = 0; i < sizeof tiers / sizeof *tiers; i++) {
+        setenv("UNMASK_CPU", tiers[i], 1);
+        um_engine_options options;
+        um_engine *engine = NULL;
+        um_engine_options_init(&options);
+        options.directory = folder;
+        options.n_threads = 2;
+        um_status status = um_engine_open(&options, &engine, &err);
+        if (status == UM_UNSUPPORTED && i > 0) {
+            printf("%s: this processor has no %s\n", folder, tiers[i]);
+            continue;
+        }
+        if (status != UM_OK) fail_msg("%s", err.message);
+        assert_string_equal(um_engine_kernels(engine), tiers[i]);
+        assert_int_equal(expected->shape[0], n);
+        assert_int_equal(expected->shape[1], um_engine_info(engine)->vocab);
+        memset(logits, 0, expected->n_bytes);
+        if (um_engine_logits(engine, ids, n, block_len, logits, &err) != UM_OK)
+            fail_msg("%s", err.message);
+        double found = nmse(logits, reference, (size_t)expected->n_items);
+        printf("%s %s: NMSE %.2e\n", folder, tiers[i], found);
+        if (!(found <= 1e-9)) fail_msg("%s %s: NMSE %g", folder, tiers[i], found);
+        um_engine_close(&engine);
+    }
+    unsetenv("UNMASK_CPU");
+    free(reference);
+    free(logits);
+    union {
+        const int32_t *read_only;
+        int32_t *own;
+    } ids_memory = {.read_only = ids};
+    free(ids_memory.own);
+    tensor_catalog_close(catalog);
+}
+
+static void test_demo(void **state) {
+    (void)state;
+    check(PROJECT_DIR "/models/demo", "logits_block32", 32);
+}
+
+static void test_llada2_moe(void **state) {
+    (void)state;
+    check(TEST_DATA_DIR "/models/llada2_moe", "logits_block32", 32);
+}
+
+static void test_llada(void **state) {
+    (void)state;
+    check(TEST_DATA_DIR "/models/llada", "logits_full", 0);
+}
+
+static void test_arguments(void **state) {
+    char **argv = *state;
+    check(argv[1], argv[2], atoi(argv[3]));
+}
+
+int main(int argc, char **argv) {
+    if (argc == 4) {
+        const struct CMUnitTest test[] = {cmocka_unit_test_prestate(test_arguments, argv)};
+        return cmocka_run_group_tests(test, NULL, NULL);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_demo),
+        cmocka_unit_test(test_llada2_moe),
+        cmocka_unit_test(test_llada),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
