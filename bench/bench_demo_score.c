@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The demonstration model's own score: the 400 fixed items of its eval.jsonl, batched, against the
+ * reference decoder's answers and numbers of forwards. Two passes: as a user runs it (end of text
+ * ends a block early), and with the end of text ignored, counting up to the block where the
+ * reference stopped. Prints a table; exits with 1 where fewer than 99 % of the answers are equal or
+ * an equal answer took more forwards than the reference.
+ *
+ *     bench_demo_score [DIRECTORY [THREADS [BATCH]]]
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "unmask.h"
+
+enum { BATCH_MAX = 64, KINDS_MAX = 16, BLOCK_SLACK = 512 };
+
+typedef struct item {
+    char kind[32];
+    int32_t *prompt, *expected;
+    size_t n_prompt;
+    int32_t n_expected, forwards, block_len, max_tokens;
+    double threshold;
+    bool is_correct; /* the reference's answer is the right one */
+} item;
+
+typedef struct tally {
+    char kind[32];
+    int n_items, n_equal, n_correct, n_more;
+    int64_t forwards, reference_forwards, tokens;
+} tally;
+
+static void die(const char *what, const um_error *err) {
+    fprintf(stderr, "bench_demo_score: %s%s%s\n", what, err ? ": " : "", err ? err->message : "");
+    exit(1);
+}
+
+static void *need(void *memory) {
+    if (!memory) die("no memory", NULL);
+    return memory;
+}
+
+static int64_t integer(const json_t *line, const char *key) {
+    return json_integer_value(json_object_get(line, key));
+}
+
+static void read_item(const um_tokenizer *tokenizer, const json_t *line, item *it) {
+    um_error err;
+    snprintf(it->kind, sizeof it->kind, "%s", json_string_value(json_object_get(line, "kind")));
+    json_t *messages = json_pack("[{s:s, s:O}]", "role", "user", "content",
+                                 json_object_get(line, "prompt"));
+    char *text = need(json_dumps(messages, 0)), *rendered;
+    if (um_tokenizer_render_chat(tokenizer, text, NULL, NULL, true, &rendered, &err) != UM_OK ||
+        um_tokenizer_encode(tokenizer, rendered, strlen(rendered), &it->prompt, &it->n_prompt,
+                            &err) != UM_OK)
+        die("prompt", &err);
+    free(text);
+    um_free(rendered);
+    json_decref(messages);
+    const json_t *ids = json_object_get(line, "output_ids");
+    it->n_expected = (int32_t)json_array_size(ids);
+    it->expected = need(calloc((size_t)it->n_expected + 1, sizeof *it->expected));
+    for (int32_t i = 0; i < it->n_expected; i++)
+        it->expected[i] = (int32_t)json_integer_value(json_array_get(ids, (size_t)i));
+    it->forwards = (int32_t)integer(line, "forwards");
+    it->block_len = (int32_t)integer(line, "block_length");
+    it->max_tokens = (int32_t)integer(line, "gen_length");
+    it->threshold = json_number_value(json_object_get(line, "threshold"));
+    it->is_correct = json_is_true(json_object_get(line, "correct"));
+}
+
+static item *read_items(const char *directory, const um_tokenizer *tokenizer, int *n_items) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/eval.jsonl", directory);
+    FILE *file = fopen(path, "r");
+    if (!file) die(path, NULL);
+    item *items = NULL;
+    char *line = NULL;
+    size_t capacity = 0;
+    *n_items = 0;
+    while (getline(&line, &capacity, file) > 0) {
+        json_t *json = json_loads(line, 0, NULL);
+        if (!json) die("eval.jsonl: a line is not JSON", NULL);
+        items = need(realloc(items, (size_t)(*n_items + 1) * sizeof *items));
+        read_item(tokenizer, json, &items[(*n_items)++]);
+        json_decref(json);
+    }
+    free(line);
+    fclose(file);
+    return items;
+}
+
+/* One request of the batch that runs now. */
+typedef struct slot {
+    um_request *request;
+    const item *it;
+    int32_t forwards; /* counted, up to the end of the reference's last block */
+} slot;
+
+static void start(um_engine *engine, const item *it, bool ignore_eos, slot *s) {
+    um_request_options options;
+    um_error err;
+    um_request_options_init(&options);
+    options.prompt = it->prompt;
+    options.n_prompt = it->n_prompt;
+    options.max_tokens = it->max_tokens;
+    options.block_len = it->block_len;
+    options.policy = "threshold";
+    options.threshold = it->threshold;
+    options.ignore_eos = ignore_eos;
+    *s = (slot){.it = it};
+    if (um_request_create(engine, &options, &s->request, &err) != UM_OK) die("request", &err);
+}
+
+static tally *tally_of(tally *tallies, const char *kind) {
+    for (int i = 0; i < KINDS_MAX; i++) {
+        if (!tallies[i].kind[0]) snprintf(tallies[i].kind, sizeof tallies[i].kind, "%s", kind);
+        if (strcmp(tallies[i].kind, kind) == 0) return &tallies[i];
+    }
+    die("too many kinds", NULL);
+    return NULL;
+}
+
+static void finish(const um_event *event, bool ignore_eos, const slot *s, tally *t) {
+    const item *it = s->it;
+    bool is_equal = event->n_tokens >= it->n_expected &&
+                    memcmp(event->tokens, it->expected,
+                           (size_t)it->n_expected * sizeof(int32_t)) == 0;
+    if (!ignore_eos) is_equal = is_equal && event->n_tokens == it->n_expected;
+    t->n_items++;
+    t->n_equal += is_equal;
+    t->n_correct += is_equal && it->is_correct;
+    t->forwards += s->forwards;
+    t->reference_forwards += it->forwards;
+    t->tokens += it->n_expected;
+    t->n_more += is_equal && (ignore_eos ? s->forwards != it->forwards : s->forwards > it->forwards);
+}
+
+/* The reference stops after the block that holds the end of text. */
+static bool is_counted(const slot *s, const um_event *event) {
+    int32_t end = (int32_t)s->it->n_prompt + s->it->n_expected; /* where the end of text stands */
+    return event->first_position <= end;
+}
+
+static void run(um_engine *engine, const item *items, int n_items, int n_batch, bool ignore_eos,
+                tally *tallies) {
+    slot slots[BATCH_MAX] = {0};
+    int n_started = 0, n_done = 0;
+    um_error err;
+    while (n_done < n_items) {
+        for (int i = 0; i < n_batch && n_started < n_items; i++)
+            if (!slots[i].request) start(engine, &items[n_started++], ignore_eos, &slots[i]);
+        if (um_engine_step(engine, &err) != UM_OK) die("step", &err);
+        for (int i = 0; i < n_batch; i++) {
+            slot *s = &slots[i];
+            um_event event;
+            while (s->request && um_request_next_event(s->request, &event) == UM_OK) {
+                if (event.kind == UM_EVENT_STEP && is_counted(s, &event)) s->forwards++;
+                if (event.kind == UM_EVENT_ERROR) die("request", &event.error);
+                if (event.kind != UM_EVENT_DONE) continue;
+                finish(&event, ignore_eos, s, tally_of(tallies, s->it->kind));
+                um_request_destroy(&s->request);
+                n_done++;
+            }
+        }
+    }
+}
+
+static void print_tally(const tally *t) {
+    printf("%-12s %6d %7.1f%% %8.1f%% %12.2f %12.2f %10.2f\n", t->kind, t->n_items,
+           100.0 * t->n_equal / t->n_items, 100.0 * t->n_correct / t->n_items,
+           (double)t->forwards / t->n_items, (double)t->reference_forwards / t->n_items,
+           (double)t->tokens / (double)t->forwards);
+}
+
+static bool report(const char *title, const tally *tallies, double seconds) {
+    tally all = {.kind = "all"};
+    printf("%s\n%-12s %6s %8s %9s %12s %12s %10s\n", title, "kind", "items", "equal", "right",
+           "forwards", "reference's", "tokens/fwd");
+    for (int i = 0; i < KINDS_MAX && tallies[i].n_items; i++) {
+        const tally *t = &tallies[i];
+        print_tally(t);
+        all.n_items += t->n_items;
+        all.n_equal += t->n_equal;
+        all.n_correct += t->n_correct;
+        all.n_more += t->n_more;
+        all.forwards += t->forwards;
+        all.reference_forwards += t->reference_forwards;
+        all.tokens += t->tokens;
+    }
+    print_tally(&all);
+    bool is_good = all.n_equal * 100 >= all.n_items * 99 && all.n_more == 0;
+    printf("%d of %d equal; %d took a wrong number of forwards; %.1f s, %.0f tokens a second: %s\n\n",
+           all.n_equal, all.n_items, all.n_more, seconds, (double)all.tokens / seconds,
+           is_good ? "good" : "NOT GOOD");
+    return is_good;
+}
+
+int main(int argc, char **argv) {
+    const char *directory = argc > 1 ? argv[1] : "models/demo";
+    int n_threads = argc > 2 ? atoi(argv[2]) : 0, n_batch = argc > 3 ? atoi(argv[3]) : 16;
+    if (n_batch < 1 || n_batch > BATCH_MAX) die("BATCH: expected 1 to 64", NULL);
+    um_tokenizer *tokenizer;
+    um_engine *engine;
+    um_error err;
+    um_engine_options options;
+    um_engine_options_init(&options);
+    options.directory = directory;
+    options.n_threads = n_threads;
+    options.cache_tokens = (int64_t)n_batch * BLOCK_SLACK;
+    if (um_tokenizer_open(directory, &tokenizer, &err) != UM_OK) die("tokenizer", &err);
+    if (um_engine_open(&options, &engine, &err) != UM_OK) die("engine", &err);
+    int n_items;
+    item *items = read_items(directory, tokenizer, &n_items);
+    printf("%s: %d items, %s kernels, %d threads, batches of %d\n\n", directory, n_items,
+           um_engine_kernels(engine), um_engine_threads(engine), n_batch);
+    bool is_good = true;
+    for (int pass = 0; pass < 2; pass++) {
+        tally tallies[KINDS_MAX] = {0};
+        int64_t begin = clock_now_ns();
+        run(engine, items, n_items, n_batch, pass == 1, tallies);
+        is_good &= report(pass ? "end of text ignored, up to the reference's last block"
+                               : "as a user runs it",
+                          tallies, (double)(clock_now_ns() - begin) / 1e9);
+    }
+    for (int i = 0; i < n_items; i++) {
+        um_free(items[i].prompt);
+        free(items[i].expected);
+    }
+    free(items);
+    um_engine_close(&engine);
+    um_tokenizer_close(&tokenizer);
+    return is_good ? 0 : 1;
+}
