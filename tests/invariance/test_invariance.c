@@ -19,13 +19,13 @@ enum { PROMPT_MAX = 200, CACHE_TOKENS = 8192, N_BATCH = 8 };
 
 typedef struct model_case {
     const char *name, *directory;
-    bool is_full;
+    bool is_full, is_large; /* large: only the first few ways of decoding */
 } model_case;
 
 static const model_case models[] = {
-    {"llada2_moe", TEST_DATA_DIR "/models/llada2_moe", false},
-    {"llada", TEST_DATA_DIR "/models/llada", true},
-    {"demo", PROJECT_DIR "/models/demo", false},
+    {"llada2_moe", TEST_DATA_DIR "/models/llada2_moe", false, false},
+    {"llada", TEST_DATA_DIR "/models/llada", true, false},
+    {"demo", PROJECT_DIR "/models/demo", false, true},
 };
 enum { N_MODELS = sizeof models / sizeof *models };
 
@@ -39,14 +39,18 @@ typedef struct decode_case {
 
 static const decode_case decodes[] = {
     {"threshold", "threshold", 0.6, -1, 0, 0, 0, 75, 50, 16, false},
+    {"guidance", "schedule", -1, -1, 0, 0.7, 8, 37, 32, 16, false},
     {"short prompt", "threshold", 0.6, -1, 0, 0, 0, 3, 40, 32, false},
     {"schedule", "schedule", -1, -1, 0, 0, 8, 64, 64, 32, false},
     {"schedule, drawn, random order", "schedule", -1, -1, 0.8, 0, 8, 70, 48, 24, true},
-    {"guidance", "schedule", -1, -1, 0, 0.7, 8, 37, 32, 16, false},
     {"threshold, drawn", "threshold", 0.5, -1, 1.0, 0, 0, 40, 40, 20, false},
     {"edit", "edit", 0.5, 0.3, 0, 0, 0, 70, 60, 32, false},
 };
-enum { N_DECODES = sizeof decodes / sizeof *decodes };
+enum { N_DECODES = sizeof decodes / sizeof *decodes, N_DECODES_LARGE = 2 };
+
+static int n_decodes(const model_case *m) {
+    return m->is_large ? N_DECODES_LARGE : N_DECODES;
+}
 
 /* Ids that depend on the case alone, so that every engine gets the same prompt. */
 static void make_prompt(const um_model_info *info, uint64_t seed, int32_t *ids, int32_t n) {
@@ -102,12 +106,10 @@ static void describe(char what[256], const char *invariance, const model_case *m
 }
 
 /* Compares every case as it is with n_variants changed ones on the same engine. */
-static void compare_variants(const char *invariance, option_change change, int n_variants,
-                             bool only_block_causal) {
+static void compare_variants(const char *invariance, option_change change, int n_variants) {
     for (int i = 0; i < N_MODELS; i++) {
-        if (only_block_causal && models[i].is_full) continue;
         um_engine *engine = recording_open(models[i].directory, 2, CACHE_TOKENS);
-        for (int j = 0; j < N_DECODES; j++) {
+        for (int j = 0; j < n_decodes(&models[i]); j++) {
             recording plain = run_case(engine, &decodes[j], NULL, 0);
             assert_int_equal(plain.status, UM_OK);
             assert_true(plain.n_steps > 1);
@@ -131,7 +133,7 @@ static void without_cache(um_request_options *o, int variant) {
 
 static void test_cache(void **state) {
     (void)state;
-    compare_variants("cached and uncached", without_cache, 1, false);
+    compare_variants("cached and uncached", without_cache, 1);
 }
 
 static void cut_prefill(um_request_options *o, int variant) {
@@ -141,12 +143,12 @@ static void cut_prefill(um_request_options *o, int variant) {
 
 static void test_prefill(void **state) {
     (void)state;
-    compare_variants("prefill cut", cut_prefill, 5, false);
+    compare_variants("prefill cut", cut_prefill, 5);
 }
 
 static void test_again(void **state) {
     (void)state;
-    compare_variants("a second run", NULL, 1, false);
+    compare_variants("a second run", NULL, 1);
 }
 
 static void test_threads(void **state) {
@@ -156,7 +158,7 @@ static void test_threads(void **state) {
         for (int n_threads = 2; n_threads <= 3; n_threads++) {
             um_engine *many = recording_open(models[i].directory, n_threads, CACHE_TOKENS);
             assert_int_equal(um_engine_threads(many), n_threads);
-            for (int j = 0; j < N_DECODES; j++) {
+            for (int j = 0; j < n_decodes(&models[i]); j++) {
                 char what[256];
                 describe(what, "threads", &models[i], &decodes[j], n_threads);
                 recording a = run_case(one, &decodes[j], NULL, 0);
@@ -183,13 +185,13 @@ static void test_batch(void **state) {
             um_request_options options[N_BATCH];
             recording together[N_BATCH], alone;
             for (int j = 0; j < N_BATCH; j++)
-                make_options(engine, &decodes[j % N_DECODES], (uint64_t)j + 100, prompts[j],
+                make_options(engine, &decodes[j % n_decodes(&models[i])], (uint64_t)j + 100, prompts[j],
                              &options[j]);
             recording_run(engine, options, N_BATCH, together);
             for (int j = 0; j < N_BATCH; j++) {
                 char what[256];
                 describe(what, is_tight ? "alone and in a batch that waits" : "alone and in a batch",
-                         &models[i], &decodes[j % N_DECODES], j);
+                         &models[i], &decodes[j % n_decodes(&models[i])], j);
                 recording_run(engine, &options[j], 1, &alone);
                 recording_assert_equal(&alone, &together[j], what);
                 recording_free(&alone);
