@@ -33,7 +33,7 @@ typedef struct policy_params {
     int32_t post_steps;    /* `edit`: forwards that may start without a mask */
     int32_t steps;         /* forwards a block, at least 1 */
     bool is_random;        /* `schedule`: positions are drawn, not ranked by confidence */
-    bool is_inclusive;     /* `threshold`: p >= threshold instead of p > threshold */
+    bool is_inclusive;     /* p >= threshold instead of p > threshold */
 } policy_params;
 
 typedef struct policy_view {
@@ -94,6 +94,9 @@ int32_t policy_rank_masked(const policy_view *view, int32_t *order, int32_t *n_w
  * n / steps, and one more where i < n % steps. 0 for i >= steps.
  * (get_num_transfer_tokens in LLaDA's generate.py; _get_num_transfer_tokens in LLaDA2.0's.) */
 int32_t policy_schedule_part(int32_t n, int32_t steps, int32_t i);
+
+/* True where a confidence passes the threshold, in the family's sense. */
+bool policy_is_above(const policy_params *params, float probability);
 
 /* Appends the candidate of a position to the decision. */
 void policy_commit(const policy_view *view, int32_t index, policy_decision *decision);

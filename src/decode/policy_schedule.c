@@ -4,6 +4,7 @@
  *
  *   m = part i of n split over `steps`;  commit the m best masked positions by
  *   low-confidence remasking: probability;  random remasking: a uniform draw
+ *   with a threshold: and every other one whose probability is above it
  *
  * Source: generate() of ML-GSAI/LLaDA generate.py (masks split over the steps of a block); LLaDA2.0's
  * generate() with its threshold out of reach is the same rule over the whole block. A step whose
@@ -23,6 +24,9 @@ static void step(const policy_params *params, const policy_view *view, policy_st
     if (n_take > n_willing) n_take = n_willing;
     if (n_take < 1) n_take = 1; /* a forward is never wasted */
     if (n_take > n_masked) n_take = n_masked;
+    while (n_take < n_willing && !params->is_random &&
+           policy_is_above(params, view->candidates[order[n_take]].probability))
+        n_take++;
     for (int32_t taken = 0; taken < n_take; taken++) {
         int32_t best = taken;
         double best_draw = -1;

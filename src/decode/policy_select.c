@@ -37,6 +37,11 @@ int32_t policy_schedule_part(int32_t n, int32_t steps, int32_t i) {
     return n / steps + (i < n % steps);
 }
 
+bool policy_is_above(const policy_params *params, float probability) {
+    double p = (double)probability;
+    return params->is_inclusive ? p >= params->threshold : p > params->threshold;
+}
+
 void policy_commit(const policy_view *view, int32_t index, policy_decision *decision) {
     decision->changes[decision->n_changes++] = (policy_change){
         .index = index,

@@ -24,8 +24,7 @@ static void step(const policy_params *params, const policy_view *view, policy_st
     if (n_least > n_masked) n_least = n_masked;
     int32_t n_take = 0;
     while (n_take < n_masked && (n_take < n_willing || n_take < n_least)) {
-        double p = (double)view->candidates[order[n_take]].probability;
-        bool is_high = params->is_inclusive ? p >= params->threshold : p > params->threshold;
+        bool is_high = policy_is_above(params, view->candidates[order[n_take]].probability);
         if (!is_high && n_take >= n_least) break;
         n_take++;
     }

@@ -61,8 +61,8 @@ static um_status resolve_policy(const um_model_info *info, const um_request_opti
                       "only the policy edit reads it");
     if (o->remask != UM_REMASK_DEFAULT && !is_schedule)
         return refuse(err, "remask", "only the policy schedule reads it");
-    if (!isnan(o->threshold) && is_schedule)
-        return refuse(err, "threshold", "the policy schedule does not read it");
+    if (!isnan(o->threshold) && is_schedule && o->remask == UM_REMASK_RANDOM)
+        return refuse(err, "threshold", "random remasking does not look at confidence");
     if (o->steps != 0 && is_edit)
         return refuse(err, "steps", "the policy edit does not read it");
     return UM_OK;
@@ -74,6 +74,8 @@ static um_status resolve_params(const um_model_info *info, const model_traits *t
     TRY(resolve_fraction(o->threshold, info->threshold, "threshold", &p->threshold, err));
     TRY(resolve_fraction(o->edit_threshold, info->edit_threshold, "edit_threshold",
                          &p->edit_threshold, err));
+    /* Without a threshold of its own, `schedule` commits what its schedule says and no more. */
+    if (s->policy == &policy_schedule && isnan(o->threshold)) p->threshold = INFINITY;
     p->post_steps = o->post_steps == -1 ? info->post_steps : o->post_steps;
     if (p->post_steps < 0) return refuse_int(err, "post_steps", "0 or more", p->post_steps);
     p->steps = o->steps ? o->steps : info->steps;

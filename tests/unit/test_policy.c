@@ -116,6 +116,7 @@ static void test_schedule_splits_evenly(void **state) {
     (void)state;
     block b;
     block_init(&b, spread);
+    b.params.threshold = 2;
     b.params.steps = 3; /* 3, 3, 2 */
     step(&policy_schedule, &b);
     assert_changes(&b, 3, (int[]){0, 3, 6});
@@ -124,6 +125,9 @@ static void test_schedule_splits_evenly(void **state) {
     step(&policy_schedule, &b);
     assert_changes(&b, 2, (int[]){1, 4});
     assert_true(b.decision.is_finished);
+    block_init(&b, spread); /* one a step, and what is above the threshold */
+    step(&policy_schedule, &b);
+    assert_changes(&b, 3, (int[]){0, 3, 6});
 }
 
 /* Random remasking is a permutation that depends on the key alone, and is uniform: over many seeds
