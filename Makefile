@@ -1,0 +1,63 @@
+# The two commands of the README (demo, check) and their kin. CMake and Ninja do the work; on Debian
+# `make deps` installs what they need, and does nothing where nothing is missing.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 600
+JOBS ?= 2
+SHELL := /bin/bash
+FUZZ_FLAGS := -timeout=20 -rss_limit_mb=4096
+
+.PHONY: all demo check build install clean deps fuzz check-sanitizers format
+
+all: build
+
+deps:
+	@tools/install_deps.sh
+
+build: deps
+	cmake -S . -B $(BUILD) -G Ninja
+	ninja -C $(BUILD)
+
+demo: deps
+	@cmake -S . -B $(BUILD) -G Ninja >/dev/null
+	@ninja -C $(BUILD) unmask_program
+	@tools/demo.sh $(BUILD)/unmask
+
+check: deps
+	cmake -S . -B $(BUILD) -G Ninja -DUNMASK_WERROR=ON
+	ninja -C $(BUILD)
+	@if [ -x tools/check_floors.sh ]; then tools/check_floors.sh; fi
+	ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS)
+
+# The whole suite twice more: memory and undefined behaviour, then data races.
+check-sanitizers: deps
+	cmake -S . -B $(BUILD)-asan -G Ninja -DUNMASK_WERROR=ON -DUNMASK_SANITIZE=address,undefined
+	ninja -C $(BUILD)-asan
+	ctest --test-dir $(BUILD)-asan --output-on-failure -j$(JOBS)
+	cmake -S . -B $(BUILD)-tsan -G Ninja -DUNMASK_WERROR=ON -DUNMASK_SANITIZE=thread
+	ninja -C $(BUILD)-tsan
+	ctest --test-dir $(BUILD)-tsan --output-on-failure -j$(JOBS)
+
+install: build
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+# Each target fuzzes for FUZZ_SECONDS from its corpus; findings and new inputs go to the build folder.
+fuzz: deps
+	@command -v clang >/dev/null || { echo "make fuzz needs clang (apt-get install clang)" >&2; exit 1; }
+	cmake -S . -B $(BUILD)-fuzz -G Ninja -DCMAKE_C_COMPILER=clang -DUNMASK_FUZZ=ON \
+	    -DUNMASK_SANITIZE=address,undefined -DUNMASK_BENCH=OFF
+	ninja -C $(BUILD)-fuzz
+	@set -e; root=$$PWD; for source in tests/fuzz/fuzz_*.c; do \
+	    noun=$$(basename $$source .c); noun=$${noun#fuzz_}; \
+	    mkdir -p $(BUILD)-fuzz/found/$$noun; \
+	    echo "== fuzz_$$noun for $(FUZZ_SECONDS) s"; \
+	    (cd $(BUILD)-fuzz/found && $$root/$(BUILD)-fuzz/tests/fuzz_$$noun $(FUZZ_FLAGS) \
+	        -max_total_time=$(FUZZ_SECONDS) $$noun $$root/tests/fuzz/corpus/$$noun); \
+	done
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Help: a usage line, a sentence, the options of the table wrapped at 80 columns.
+ */
+#include "programs/help.h"
+
+#include <string.h>
+
+enum { HELP_COLUMNS = 80, HELP_INDENT = 26 };
+
+typedef struct command_spec {
+    const char *name;
+    const char *usage;
+    const char *summary; /* one line of the program's help */
+    const char *text;
+} command_spec;
+
+static const command_spec command_table[COMMAND_COUNT] = {
+    [COMMAND_RUN] = {"run", "unmask run -m DIR [-p TEXT | --ids LIST] [OPTION]...",
+                     "write text with a model, or talk with it",
+                     "Without -p and --ids: a conversation. The answer goes to standard output, "
+                     "progress to standard error. Values in parentheses are the defaults."},
+    [COMMAND_LOGITS] = {"logits", "unmask logits -m DIR --ids LIST -o FILE [OPTION]...",
+                        "write a model's raw scores to a file",
+                        "One forward over the whole sequence under the model's own mask."},
+    [COMMAND_TOKENIZE] = {"tokenize",
+                          "unmask tokenize -m DIR (-p TEXT | --file FILE | --jsonl FILE | --chat "
+                          "FILE | --decode LIST)",
+                          "turn text into token ids, and back",
+                          "Prints a JSON array of token ids. Special tokens in the text are "
+                          "recognised; none is added. The directory may hold a tokenizer alone."},
+    [COMMAND_INSPECT] = {"inspect", "unmask inspect -m DIR [OPTION]...",
+                         "show what a model's directory holds",
+                         "Architecture, shapes, bytes by type, memory, defaults of decoding."},
+};
+
+static void print_spaces(FILE *file, int n) {
+    fprintf(file, "%*s", n, "");
+}
+
+/* Prints words from `column` on, with further lines indented. */
+static void print_wrapped(FILE *file, const char *text, int column, int indent) {
+    bool is_line_start = true;
+    while (*text) {
+        int n = (int)strcspn(text, " ");
+        if (!is_line_start && column + 1 + n > HELP_COLUMNS) {
+            fputc('\n', file);
+            print_spaces(file, indent);
+            column = indent;
+            is_line_start = true;
+        }
+        if (!is_line_start) {
+            fputc(' ', file);
+            column++;
+        }
+        fwrite(text, 1, (size_t)n, file);
+        column += n;
+        is_line_start = false;
+        text += n + (text[n] == ' ');
+    }
+    fputc('\n', file);
+}
+
+static void print_option(FILE *file, const option_spec *spec) {
+    char head[128];
+    int n = snprintf(head, sizeof head, "  %c%c%s--%s%s%s", spec->short_name ? '-' : ' ',
+                     spec->short_name ? spec->short_name : ' ', spec->short_name ? ", " : "  ",
+                     spec->name, spec->argument ? " " : "", spec->argument ? spec->argument : "");
+    fputs(head, file);
+    if (n > HELP_INDENT - 2) {
+        fputc('\n', file);
+        n = 0;
+    }
+    print_spaces(file, HELP_INDENT - n);
+    print_wrapped(file, spec->help, HELP_INDENT, HELP_INDENT);
+}
+
+void help_print_command(FILE *file, command_id command) {
+    const command_spec *spec = &command_table[command];
+    fputs("usage: ", file);
+    print_wrapped(file, spec->usage, 7, 11);
+    fputc('\n', file);
+    print_wrapped(file, spec->text, 0, 0);
+    fputc('\n', file);
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (option_table[i].commands & (1u << command)) print_option(file, &option_table[i]);
+    if (command == COMMAND_RUN)
+        fputs(
+            "\nIn a conversation: /help, /clear, /system TEXT, /quit. Ctrl-C ends the answer,\n"
+            "Ctrl-D the conversation.\n",
+            file);
+}
+
+void help_print_program(FILE *file) {
+    fputs("usage: unmask COMMAND [OPTION]...\n\nRuns diffusion language models.\n\n", file);
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        fprintf(file, "  %-10s%s\n", command_table[i].name, command_table[i].summary);
+    fputs(
+        "  help      print this text, or that of a command\n\n"
+        "  --version print the version\n  --help    print this text\n\n"
+        "unmask COMMAND --help tells about a command; man unmask tells all.\n"
+        "Exit codes: 0 done, 1 the world's fault, 2 wrong usage.\n",
+        file);
+}
+
+const char *help_command_name(command_id command) {
+    return command_table[command].name;
+}
+
+command_id help_find_command(const char *name) {
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(command_table[i].name, name) == 0) return (command_id)i;
+    return COMMAND_COUNT;
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The table of all options: what is parsed, what help says. docs/unmask.1 and tools/completion.bash
+ * say the same; tests/cli/test_usage.py compares them with the help.
+ */
+#include "programs/options.h"
+
+#define RUN (1u << COMMAND_RUN)
+#define LOGITS (1u << COMMAND_LOGITS)
+#define TOKENIZE (1u << COMMAND_TOKENIZE)
+#define INSPECT (1u << COMMAND_INSPECT)
+#define ALL (RUN | LOGITS | TOKENIZE | INSPECT)
+#define INT_MAXIMUM 2147483647.0
+#define REAL_MAXIMUM 1e6
+
+#define FLAG(name_, where, help_) \
+    { .name = name_, .type = OPTION_TYPE_FLAG, .commands = where, .help = help_ }
+#define TEXT(name_, argument_, where, help_)                                               \
+    {                                                                                      \
+        .name = name_, .argument = argument_, .type = OPTION_TYPE_TEXT, .commands = where, \
+        .help = help_                                                                      \
+    }
+#define INTEGER(name_, low, high, where, help_)                                         \
+    {                                                                                   \
+        .name = name_, .argument = "N", .type = OPTION_TYPE_INTEGER, .commands = where, \
+        .minimum = low, .maximum = high, .help = help_                                  \
+    }
+#define REAL(name_, argument_, low, high, where, help_)                                    \
+    {                                                                                      \
+        .name = name_, .argument = argument_, .type = OPTION_TYPE_REAL, .commands = where, \
+        .minimum = low, .maximum = high, .help = help_                                     \
+    }
+#define CHOICE(name_, choices_, where, help_)                                               \
+    {                                                                                       \
+        .name = name_, .argument = choices_, .type = OPTION_TYPE_CHOICE, .commands = where, \
+        .choices = choices_, .help = help_                                                  \
+    }
+
+const option_spec option_table[OPTION_COUNT] = {
+    [OPTION_MODEL] = {.name = "model",
+                      .short_name = 'm',
+                      .argument = "DIR",
+                      .type = OPTION_TYPE_TEXT,
+                      .commands = ALL,
+                      .help = "the model's directory, in the layout of the Hugging Face hub"},
+    [OPTION_PROMPT] = {.name = "prompt",
+                       .short_name = 'p',
+                       .argument = "TEXT",
+                       .type = OPTION_TYPE_TEXT,
+                       .commands = RUN | TOKENIZE,
+                       .help =
+                           "the prompt; run puts it into the model's chat template, if it has one"},
+    [OPTION_IDS] =
+        TEXT("ids", "LIST", RUN | LOGITS,
+             "the prompt as token ids, separated by spaces or commas: works without a tokenizer"),
+    [OPTION_FILE] = TEXT("file", "FILE", TOKENIZE, "the text of a file"),
+    [OPTION_JSONL] = TEXT("jsonl", "FILE", TOKENIZE,
+                          "a file whose lines are JSON strings; prints one array a line"),
+    [OPTION_CHAT] =
+        TEXT("chat", "FILE", TOKENIZE,
+             "a conversation: a JSON array of messages, each with \"role\" and \"content\""),
+    [OPTION_TOOLS] =
+        TEXT("tools", "FILE", TOKENIZE, "with --chat: a JSON array of tools for the template"),
+    [OPTION_RENDER] = FLAG("render", TOKENIZE,
+                           "with --chat: print the text that the template gives instead of ids"),
+    [OPTION_DECODE] = TEXT("decode", "LIST", TOKENIZE, "token ids; prints their text"),
+    [OPTION_SYSTEM] = TEXT("system", "TEXT", RUN, "the system message of the chat template"),
+    [OPTION_RAW] = FLAG("raw", RUN, "give the prompt to the model as it is, without chat template"),
+    [OPTION_MAX_TOKENS] =
+        INTEGER("max-tokens", 1, INT_MAXIMUM, RUN, "tokens to write at most (256)"),
+    [OPTION_BLOCK] =
+        INTEGER("block", 1, INT_MAXIMUM, RUN | LOGITS, "length of a block in tokens (the model's)"),
+    [OPTION_POLICY] = CHOICE("policy", "threshold|schedule|edit", RUN,
+                             "how tokens are committed (the model's): every one above a "
+                             "probability, a fixed number each "
+                             "forward, or above a probability with corrections"),
+    [OPTION_THRESHOLD] =
+        REAL("threshold", "X", 0, 1, RUN, "commit tokens with a probability above X (the model's)"),
+    [OPTION_EDIT_THRESHOLD] =
+        REAL("edit-threshold", "X", 0, 1, RUN,
+             "policy edit: replace a committed token by one with a probability above X"),
+    [OPTION_POST_STEPS] =
+        INTEGER("post-steps", 0, INT_MAXIMUM, RUN,
+                "policy edit: forwards that may still correct a block after its last mask"),
+    [OPTION_STEPS] = INTEGER("steps", 1, INT_MAXIMUM, RUN, "forwards for each block (the model's)"),
+    [OPTION_REMASK] = CHOICE("remask", "low-confidence|random", RUN,
+                             "policy schedule: which positions of a block are committed first"),
+    [OPTION_CFG] =
+        REAL("cfg", "X", 0, REAL_MAXIMUM, RUN, "scale of classifier-free guidance (0: off)"),
+    [OPTION_TEMPERATURE] =
+        REAL("temperature", "T", 0, REAL_MAXIMUM, RUN,
+             "temperature of the draws; 0 takes the most probable token (the model's)"),
+    [OPTION_TOP_K] = {.name = "top-k",
+                      .argument = "K",
+                      .type = OPTION_TYPE_INTEGER,
+                      .commands = RUN,
+                      .minimum = 0,
+                      .maximum = INT_MAXIMUM,
+                      .help = "draw among the K most probable tokens (0: off)"},
+    [OPTION_TOP_P] = {.name = "top-p",
+                      .argument = "P",
+                      .type = OPTION_TYPE_REAL,
+                      .commands = RUN,
+                      .minimum = 0,
+                      .maximum = 1,
+                      .is_above_minimum = true,
+                      .help = "draw among the tokens that hold P of the probability (1: off)"},
+    [OPTION_MIN_P] =
+        REAL("min-p", "P", 0, 1, RUN,
+             "draw among tokens with at least P times the highest probability (0: off)"),
+    [OPTION_SEED] = INTEGER("seed", 0, 9223372036854775807.0, RUN, "seed of the draws (0)"),
+    [OPTION_IGNORE_EOS] =
+        FLAG("ignore-eos", RUN, "write all of --max-tokens, past the end of the text"),
+    [OPTION_CACHE] =
+        CHOICE("cache", "exact|none|prefix|dual", RUN,
+               "keep keys and values: exact (the default); none recomputes all at each step; "
+               "prefix and dual "
+               "are Fast-dLLM's approximations for models that attend in both directions"),
+    [OPTION_PREFILL_CHUNK] =
+        INTEGER("prefill-chunk", 1, INT_MAXIMUM, RUN, "prompt tokens in one forward"),
+    [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS,
+                                "reference: float32 activations; fast is not in this version"),
+    [OPTION_THREADS] = INTEGER("threads", 1, 4096, RUN | LOGITS, "threads (one for each core)"),
+    [OPTION_MASK_TOKEN] = INTEGER("mask-token", 0, INT_MAXIMUM, RUN | LOGITS | INSPECT,
+                                  "id of the mask token (the model's)"),
+    [OPTION_WATCH] = FLAG("watch", RUN, "show in the terminal how masks become text"),
+    [OPTION_DELAY] =
+        INTEGER("delay", 0, 60000, RUN, "with --watch: milliseconds after each step (60)"),
+    [OPTION_COLUMNS] = INTEGER("columns", 1, 10000, RUN,
+                               "with --watch: a new line after every N tokens (a sudoku: 9)"),
+    [OPTION_JSON] = FLAG("json", RUN | INSPECT, "print one JSON object"),
+    [OPTION_PRINT_IDS] = FLAG("print-ids", RUN, "print token ids instead of text"),
+    [OPTION_TRACE] =
+        TEXT("trace", "FILE", RUN, "write one JSON object a line for each denoising forward"),
+    [OPTION_OUTPUT] =
+        {.name = "output",
+         .short_name = 'o',
+         .argument = "FILE",
+         .type = OPTION_TYPE_TEXT,
+         .commands = LOGITS,
+         .help = "the safetensors file to write: tensor \"logits\" [n, vocabulary] float32"},
+    [OPTION_CONTEXT] = INTEGER("context", 1, INT_MAXIMUM, INSPECT,
+                               "show the memory at a context of N tokens as well"),
+    [OPTION_VERBOSE] = FLAG("verbose", RUN | LOGITS,
+                            "progress and summary also where standard error is no terminal"),
+    [OPTION_HELP] = {.name = "help",
+                     .short_name = 'h',
+                     .type = OPTION_TYPE_FLAG,
+                     .commands = ALL,
+                     .help = "print this text"},
+};

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * `unmask run`: opens tokenizer, trace and engine, then answers one prompt or holds a conversation.
+ */
+#include <string.h>
+
+#include "base/memory.h"
+#include "programs/answer.h"
+#include "programs/commands.h"
+#include "programs/conversation.h"
+#include "programs/dialogue.h"
+#include "programs/ids.h"
+#include "programs/interrupt.h"
+#include "programs/report.h"
+#include "programs/run_options.h"
+
+/* A tokenizer where text goes in or comes out. A model without one still runs on ids. */
+static um_status open_tokenizer(const options *o, um_tokenizer **tokenizer, um_error *err) {
+    bool has_ids = options_has(o, OPTION_IDS);
+    answer_style style = run_options_style(o);
+    if (has_ids && style == ANSWER_STYLE_IDS) return UM_OK;
+    const char *directory = options_text(o, OPTION_MODEL);
+    um_status status = um_tokenizer_open(directory, tokenizer, err);
+    if (status != UM_NOT_FOUND) return status;
+    if (has_ids && style == ANSWER_STYLE_JSON) return UM_OK; /* "text" is null */
+    FAIL(UM_NOT_FOUND, err,
+         "%s has no tokenizer.json: such a model takes --ids and gives --print-ids or --json",
+         directory);
+}
+
+enum { LANES_OF_GUIDANCE = 2, DEFAULT_CACHE_TOKENS = 32768 };
+
+/* Positions of the cache: the library's default, unless one request of this model needs more. A
+ * request beyond the model's context is left to the library to refuse. */
+static um_status cache_tokens(const options *o, const um_request_options *r, size_t n_prompt,
+                              int64_t *n_tokens, um_error *err) {
+    um_model_info info;
+    int64_t n_lanes = r->cfg_scale > 0 ? LANES_OF_GUIDANCE : 1;
+    int64_t n_wanted = (int64_t)n_prompt + r->max_tokens;
+    *n_tokens = 0;
+    if (n_wanted * n_lanes < DEFAULT_CACHE_TOKENS && n_lanes == 1) return UM_OK;
+    TRY(um_model_inspect(options_text(o, OPTION_MODEL),
+                         (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1), &info, err));
+    if (n_wanted > info.context) return UM_OK;
+    /* A canvas is rounded up to blocks, a table to pages. */
+    int64_t block = r->block_len ? r->block_len : info.block_len;
+    *n_tokens = n_lanes * (n_wanted + block + 64);
+    return UM_OK;
+}
+
+static um_status open_engine(const options *o, int64_t n_cache_tokens, progress *p,
+                             um_engine **engine, um_error *err) {
+    um_engine_options settings;
+    um_engine_options_init(&settings);
+    settings.directory = options_text(o, OPTION_MODEL);
+    settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
+    settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
+    settings.cache_tokens = n_cache_tokens;
+    settings.progress = progress_load;
+    settings.progress_user = p;
+    um_status status = um_engine_open(&settings, engine, err);
+    progress_clear(p);
+    return status;
+}
+
+/* The prompt of -p or --ids as ids, freed with um_free. */
+static um_status read_prompt(const options *o, dialogue *d, int32_t **ids, size_t *n_ids,
+                             um_error *err) {
+    const char *text = options_text(o, OPTION_PROMPT);
+    if (!text) {
+        text = options_text(o, OPTION_IDS);
+        return ids_parse(text, strlen(text), ids, n_ids, err);
+    }
+    TRY(dialogue_say(d, "user", text, err));
+    TRY(dialogue_encode(d, ids, n_ids, err));
+    if (*n_ids == 0) FAIL(UM_INVALID, err, "-p: the prompt gives no token");
+    return UM_OK;
+}
+
+static um_status check_texts(const options *o, um_error *err) {
+    static const struct {
+        option_id option;
+        const char *name;
+    } texts[] = {{OPTION_PROMPT, "the prompt after -p"}, {OPTION_SYSTEM, "the text of --system"}};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        const char *text = options_text(o, texts[i].option);
+        if (text) TRY(dialogue_check_text(texts[i].name, text, strlen(text), err));
+    }
+    return UM_OK;
+}
+
+/* A status that is the command line's fault: what it asks for does not fit the model. */
+static um_status start_dialogue(const options *o, const um_tokenizer *tokenizer, dialogue *d,
+                                um_error *err) {
+    TRY(dialogue_init(d, tokenizer, options_has(o, OPTION_RAW), err));
+    const char *system = options_text(o, OPTION_SYSTEM);
+    if (!system) return UM_OK;
+    um_status status = dialogue_set_system(d, system, err);
+    if (status == UM_UNSUPPORTED)
+        FAIL(UM_INVALID, err, "--system needs a chat template, and this model has none");
+    return status;
+}
+
+static um_status run(const options *o, um_error *err) {
+    um_status status = UM_OK;
+    um_tokenizer *tokenizer = NULL;
+    um_engine *engine = NULL;
+    dialogue talk = {0};
+    trace_file trace = {0};
+    progress load;
+    terminal screen;
+    um_request_options request;
+    int32_t *ids = NULL;
+    size_t n_ids = 0;
+    bool has_prompt = options_has(o, OPTION_PROMPT) || options_has(o, OPTION_IDS);
+
+    progress_init(&load, options_has(o, OPTION_VERBOSE));
+    terminal_init(&screen, stdout);
+    run_options_fill(o, &request);
+    TRY(run_options_check(o, err));
+    TRY(check_texts(o, err));
+    TRY_GOTO(open_tokenizer(o, &tokenizer, err), cleanup);
+    if (!options_has(o, OPTION_IDS)) TRY_GOTO(start_dialogue(o, tokenizer, &talk, err), cleanup);
+    if (has_prompt) TRY_GOTO(read_prompt(o, &talk, &ids, &n_ids, err), cleanup);
+    const char *trace_path = options_text(o, OPTION_TRACE);
+    if (trace_path) TRY_GOTO(trace_file_open(&trace, trace_path, err), cleanup);
+    int64_t n_cache_tokens = 0;
+    if (has_prompt)
+        TRY_GOTO(cache_tokens(o, &request, n_ids, &n_cache_tokens, err), cleanup);
+    TRY_GOTO(open_engine(o, n_cache_tokens, &load, &engine, err), cleanup);
+    answer_job job = {
+        .engine = engine,
+        .tokenizer = tokenizer,
+        .options = &request,
+        .style = run_options_style(o),
+        .delay_ms = (int32_t)options_integer(o, OPTION_DELAY, 60),
+        .n_columns = (int32_t)options_integer(o, OPTION_COLUMNS, 0),
+        .has_legend = true,
+        .trace = &trace,
+        .progress = &load,
+        .screen = &screen,
+    };
+    interrupt_defer(true);
+    status = has_prompt ? answer_write(&job, ids, n_ids, NULL, err)
+                        : conversation_hold(&job, &talk, err);
+cleanup:;
+    um_error late;
+    if (trace_file_close(&trace, &late) != UM_OK && status == UM_OK) {
+        *err = late;
+        status = late.status;
+    }
+    um_free(ids);
+    um_engine_close(&engine);
+    dialogue_deinit(&talk);
+    um_tokenizer_close(&tokenizer);
+    return status;
+}
+
+int run_command(const options *o) {
+    um_error err = {.byte_pos = -1};
+    um_status status = run(o, &err);
+    if (status == UM_OK) return REPORT_EXIT_DONE;
+    if (status == UM_CANCELLED) um_error_set(&err, UM_CANCELLED, "interrupted");
+    return report_error("run", &err);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Pairs of options that contradict each other, as a table; then the few rules that ask for values.
+ */
+#include "programs/run_options.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Order of the words in the table of options. */
+enum { POLICY_THRESHOLD = 0, POLICY_SCHEDULE = 1, POLICY_EDIT = 2 };
+static const char *const policy_names[] = {"threshold", "schedule", "edit"};
+static const um_remask remask_values[] = {UM_REMASK_LOW_CONFIDENCE, UM_REMASK_RANDOM};
+enum { CACHE_EXACT = 0 };
+static const um_cache_mode cache_values[] = {UM_CACHE_EXACT, UM_CACHE_NONE, UM_CACHE_PREFIX,
+                                             UM_CACHE_DUAL};
+enum { PRECISION_FAST = 1 };
+
+static const struct {
+    option_id first, second;
+    const char *reason;
+} contradictions[] = {
+    {OPTION_PROMPT, OPTION_IDS, "there is one prompt"},
+    {OPTION_IDS, OPTION_SYSTEM, "ids go to the model as they are"},
+    {OPTION_RAW, OPTION_SYSTEM, "a system message needs the chat template"},
+    {OPTION_JSON, OPTION_WATCH, "standard output holds one of them"},
+    {OPTION_PRINT_IDS, OPTION_WATCH, "standard output holds one of them"},
+};
+
+/* Options that only one policy reads. */
+static const struct {
+    option_id option;
+    int policy;
+} policy_options[] = {
+    {OPTION_EDIT_THRESHOLD, POLICY_EDIT},
+    {OPTION_POST_STEPS, POLICY_EDIT},
+    {OPTION_REMASK, POLICY_SCHEDULE},
+};
+
+static um_status check_policy(const options *o, um_error *err) {
+    if (!options_has(o, OPTION_POLICY)) return UM_OK;
+    int64_t policy = options_integer(o, OPTION_POLICY, 0);
+    for (size_t i = 0; i < sizeof policy_options / sizeof policy_options[0]; i++)
+        if (options_has(o, policy_options[i].option) && policy != policy_options[i].policy)
+            FAIL(UM_INVALID, err, "--%s does not go with --policy %s: only the policy %s reads it",
+                 option_table[policy_options[i].option].name, policy_names[policy],
+                 policy_names[policy_options[i].policy]);
+    return UM_OK;
+}
+
+static um_status check_sampling(const options *o, um_error *err) {
+    static const option_id readers[] = {OPTION_TOP_K, OPTION_TOP_P, OPTION_MIN_P};
+    if (!options_has(o, OPTION_TEMPERATURE) || options_real(o, OPTION_TEMPERATURE, 0) > 0)
+        return UM_OK;
+    for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++)
+        if (options_has(o, readers[i]))
+            FAIL(UM_INVALID, err,
+                 "--%s does not go with --temperature 0, at which nothing is drawn",
+                 option_table[readers[i]].name);
+    return UM_OK;
+}
+
+um_status run_options_check_precision(const options *o, um_error *err) {
+    if (options_integer(o, OPTION_PRECISION, 0) == PRECISION_FAST)
+        FAIL(UM_INVALID, err, "--precision fast is not in this version; reference is");
+    return UM_OK;
+}
+
+um_status run_options_check(const options *o, um_error *err) {
+    TRY(options_require(o, OPTION_MODEL, err));
+    for (size_t i = 0; i < sizeof contradictions / sizeof contradictions[0]; i++)
+        TRY(options_refuse_pair(o, contradictions[i].first, contradictions[i].second,
+                                contradictions[i].reason, err));
+    bool is_conversation = !options_has(o, OPTION_PROMPT) && !options_has(o, OPTION_IDS);
+    if (is_conversation && options_has(o, OPTION_TRACE))
+        FAIL(UM_INVALID, err, "--trace is of one request: give a prompt with -p or --ids");
+    if (options_has(o, OPTION_PROMPT) && !options_text(o, OPTION_PROMPT)[0])
+        FAIL(UM_INVALID, err, "-p: expected a prompt, found an empty text");
+    static const option_id of_watch[] = {OPTION_DELAY, OPTION_COLUMNS};
+    for (size_t i = 0; i < sizeof of_watch / sizeof of_watch[0]; i++)
+        if (options_has(o, of_watch[i]) && !options_has(o, OPTION_WATCH))
+            FAIL(UM_INVALID, err, "--%s needs --watch", option_table[of_watch[i]].name);
+    TRY(run_options_check_precision(o, err));
+    TRY(check_policy(o, err));
+    return check_sampling(o, err);
+}
+
+answer_style run_options_style(const options *o) {
+    return options_has(o, OPTION_JSON)        ? ANSWER_STYLE_JSON
+           : options_has(o, OPTION_PRINT_IDS) ? ANSWER_STYLE_IDS
+           : options_has(o, OPTION_WATCH)     ? ANSWER_STYLE_WATCH
+                                              : ANSWER_STYLE_TEXT;
+}
+
+void run_options_fill(const options *o, um_request_options *r) {
+    um_request_options_init(r);
+    r->max_tokens = (int32_t)options_integer(o, OPTION_MAX_TOKENS, r->max_tokens);
+    r->block_len = (int32_t)options_integer(o, OPTION_BLOCK, r->block_len);
+    if (options_has(o, OPTION_POLICY))
+        r->policy = policy_names[options_integer(o, OPTION_POLICY, 0)];
+    r->threshold = options_real(o, OPTION_THRESHOLD, r->threshold);
+    r->edit_threshold = options_real(o, OPTION_EDIT_THRESHOLD, r->edit_threshold);
+    r->post_steps = (int32_t)options_integer(o, OPTION_POST_STEPS, r->post_steps);
+    r->steps = (int32_t)options_integer(o, OPTION_STEPS, r->steps);
+    if (options_has(o, OPTION_REMASK))
+        r->remask = remask_values[options_integer(o, OPTION_REMASK, 0)];
+    r->cfg_scale = options_real(o, OPTION_CFG, r->cfg_scale);
+    r->temperature = options_real(o, OPTION_TEMPERATURE, r->temperature);
+    r->top_k = (int32_t)options_integer(o, OPTION_TOP_K, r->top_k);
+    r->top_p = options_real(o, OPTION_TOP_P, r->top_p);
+    r->min_p = options_real(o, OPTION_MIN_P, r->min_p);
+    r->seed = (uint64_t)options_integer(o, OPTION_SEED, 0);
+    r->ignore_eos = options_has(o, OPTION_IGNORE_EOS);
+    if (options_has(o, OPTION_CACHE)) r->cache = cache_values[options_integer(o, OPTION_CACHE, 0)];
+    r->prefill_chunk = (int32_t)options_integer(o, OPTION_PREFILL_CHUNK, r->prefill_chunk);
+}

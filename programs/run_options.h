@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The options of `unmask run` against each other. A parameter that the others make meaningless is
+ * refused, never ignored. What depends on the model is the library's to refuse.
+ */
+#ifndef PROGRAMS_RUN_OPTIONS_H
+#define PROGRAMS_RUN_OPTIONS_H
+
+#include "programs/answer.h"
+#include "programs/options.h"
+
+/* UM_INVALID names the option that does not go with another one. */
+um_status run_options_check(const options *o, um_error *err);
+/* Fills everything but the prompt. `request` keeps pointers into argv. */
+void run_options_fill(const options *o, um_request_options *request);
+answer_style run_options_style(const options *o);
+/* Refuses a precision that this version does not have. Shared with `unmask logits`. */
+um_status run_options_check_precision(const options *o, um_error *err);
+
+#endif

@@ -1,0 +1,166 @@
+"""`unmask run` and `unmask logits` on the demonstration model and on a model without tokenizer."""
+import sys
+import json
+import os
+import signal
+import struct
+import subprocess
+import time
+
+sys.dont_write_bytecode = True
+from driver import DATA, DEMO, PROGRAM, check, main, read_bytes, read_header, refused, run
+
+BARE = os.path.join(DATA, "models", "llada2_moe")
+SUM = ["-m", DEMO, "-p", "What is 123 + 456?", "--max-tokens", "32"]
+KEYS = ["text", "ids", "finish_reason", "forwards", "prefill_forwards", "tokens", "tokens_per_forward",
+        "prefill_ms", "decode_ms"]
+
+
+def load(*arguments):
+    return json.loads(run("run", *arguments, "--json")[0])
+
+
+def replay(path, n_prompt, mask):
+    """The answer's ids from a trace, whose lines are checked on the way."""
+    canvas = {}
+    with open(path) as file:
+        lines = [json.loads(line) for line in file]
+    for i, line in enumerate(lines):
+        check(list(line) == ["forward", "block", "first", "inputs", "commits"], "keys %r" % list(line))
+        check(line["forward"] == i, "forwards are not in order")
+        for j, token in enumerate(line["inputs"]):
+            position = line["first"] + j
+            if position in canvas:
+                check(canvas[position] == token, "inputs disagree with earlier commits")
+        for position, token, probability in line["commits"]:
+            check(n_prompt <= position, "a prompt position changed")
+            check(line["first"] <= position < line["first"] + len(line["inputs"]), "outside the block")
+            check(0 <= probability <= 1, "probability %r" % probability)
+            canvas[position] = token
+    return lines, canvas
+
+
+def test_outputs(_folder):
+    out, err = run("run", *SUM)
+    check(out == "123 + 456 = 579\n" and err == "", "%r %r" % (out, err))
+    answer = load(*SUM)
+    check(list(answer) == KEYS, "keys %r" % list(answer))
+    check(answer["text"] == "123 + 456 = 579" and answer["finish_reason"] == "stop", answer)
+    check(answer["tokens"] == len(answer["ids"]), answer)
+    check(abs(answer["tokens_per_forward"] * answer["forwards"] - answer["tokens"]) < 1e-6, answer)
+    out, _ = run("run", *SUM, "--print-ids")
+    check([int(word) for word in out.split(" ")] == answer["ids"], out)
+    out, err = run("run", *SUM, "--verbose")
+    check(out == "123 + 456 = 579\n" and "tokens per forward" in err and "loading" in err, err)
+    out, err = run("run", *SUM, "--watch")
+    check(out == "123 + 456 = 579\n" and "tokens a second" in err, out + err)
+    out, _ = run("run", *SUM, "--watch", "--columns", "5")
+    check(out.replace("\n", "") == "123 + 456 = 579" and out.count("\n") > 1, out)
+
+
+def test_sudoku(_folder):
+    puzzle = "601980020905020001020601005249010006000000049050200310060098070000072560100500098"
+    answer = load("-m", DEMO, "-p", "Solve this sudoku: " + puzzle, "--block", "96", "--threshold",
+                  "0.99", "--max-tokens", "96")
+    check(answer["text"] ==
+          "631985724985724631724631985249317856317856249856249317563498172498172563172563498", answer)
+
+
+def test_options(folder):
+    trace = os.path.join(folder, "trace")
+    for options in [["--policy", "schedule", "--steps", "4"], ["--policy", "schedule", "--remask", "random",
+                    "--seed", "3"], ["--policy", "edit", "--edit-threshold", "0.5", "--post-steps", "2"],
+                    ["--temperature", "0.8", "--top-k", "50", "--top-p", "0.9", "--min-p", "0.01", "--seed=7"],
+                    ["--cache", "none"], ["--cache=exact", "--prefill-chunk", "64"], ["--threads", "1"],
+                    ["--block", "16"], ["--cfg", "0.5"], ["--system", "Be kind."], ["--raw"],
+                    ["--ignore-eos"], ["--precision", "reference"], ["--mask-token", "1"]]:
+        answer = load("-m", DEMO, "-p", "1 + 3 =", "--max-tokens", "32", *options, "--trace", trace)
+        lines, _ = replay(trace, 1, 1)
+        check(len(lines) == answer["forwards"], "%r: %d lines, %r" % (options, len(lines), answer))
+    answer = load("-m", DEMO, "-p", "1 + 3 =", "--max-tokens", "40", "--ignore-eos")
+    check(answer["tokens"] == 40 and answer["finish_reason"] == "length", answer)
+    for threads in "1", "2":
+        check(load("-m", DEMO, "-p", "x", "--max-tokens", "32", "--threads", threads)["ids"] ==
+              load("-m", DEMO, "-p", "x", "--max-tokens", "32", "--cache", "none")["ids"], "threads")
+
+
+def test_trace(folder):
+    trace = os.path.join(folder, "trace")
+    prompt = json.loads(run("tokenize", "-m", DEMO, "--jsonl", "/dev/stdin",
+                            stdin=b'"<role>HUMAN</role>Tell me a story.<|role_end|><role>ASSISTANT</role>"\n')[0])
+    text = load("-m", DEMO, "-p", "Tell me a story.", "--max-tokens", "70", "--threshold", "0.6",
+                "--trace", trace)
+    lines, canvas = replay(trace, len(prompt), 1)
+    check([canvas[len(prompt) + i] for i in range(text["tokens"])] == text["ids"], "trace and ids")
+    check(len(lines) == text["forwards"], "forwards")
+    ids = load("-m", DEMO, "--ids", json.dumps(prompt), "--max-tokens", "70", "--threshold", "0.6")
+    check(ids["ids"] == text["ids"] and ids["text"] == text["text"], "the same prompt as ids")
+    out, _ = run("run", "-m", DEMO, "-p", "Tell me a story.", "--max-tokens", "70", "--threshold", "0.6")
+    check(out == text["text"] + "\n", "streamed text differs")
+    refused("run", "-m", DEMO, "-p", "x", "--max-tokens", "16", "--json", "--trace", "/dev/full", code=1,
+            says=["/dev/full", "No space left"])
+    refused("run", "-m", DEMO, "-p", "x", "--trace", folder + "/no/where", code=1, says="No such file")
+
+
+def test_bare_model(_folder):
+    out, _ = run("run", "-m", BARE, "--ids", "5 6 7", "--max-tokens", "8", "--print-ids", "--ignore-eos")
+    check(len(out.split()) == 8, out)
+    answer = load("-m", BARE, "--ids", "5,6,7", "--max-tokens", "8", "--ignore-eos")
+    check(answer["text"] is None and answer["ids"] == [int(word) for word in out.split()], answer)
+    refused("run", "-m", BARE, "-p", "x", code=1, says=["tokenizer", "--ids"])
+    refused("run", "-m", BARE, "--ids", "1", code=1, says=["tokenizer", "--print-ids"])
+    refused("run", "-m", BARE, "--ids", "1", "--watch", code=1, says="tokenizer")
+    check("none" in run("inspect", "-m", BARE)[0], "inspect")
+
+
+def test_limits(_folder):
+    refused("run", "-m", DEMO, "--ids", " ".join(["21"] * 5000), "--print-ids", code=1, says=["5000", "4096"])
+    refused("logits", "-m", DEMO, "--ids", " ".join(["21"] * 5000), "-o", "/dev/null", code=1, says="4096")
+    # A mask token in the prompt stays a prompt token.
+    answer = load("-m", DEMO, "--ids", "21 1 1 225", "--max-tokens", "8", "--ignore-eos")
+    check(answer["tokens"] == 8, answer)
+
+
+def test_logits(folder):
+    path = os.path.join(folder, "out.safetensors")
+    out, err = run("logits", "-m", DEMO, "--ids", "3 992 4 21", "-o", path)
+    check(out == "" and err == "", "%r %r" % (out, err))
+    data = read_bytes(path)
+    header, start = read_header(data)
+    tensor = header["logits"]
+    check(tensor["dtype"] == "F32" and tensor["shape"] == [4, 4096], header)
+    check(start % 8 == 0 and len(data) - start == 4 * 4096 * 4, "sizes")
+    values = struct.unpack("<%df" % (4 * 4096), data[start:])
+    check(all(value == value for value in values) and max(values) > 1, "values")
+    check(os.listdir(folder) == ["out.safetensors"], "something is left behind")
+    run("logits", "-m", DEMO, "--ids", "3", "--block", "1", "--threads", "1", "-o", path)
+    refused("logits", "-m", DEMO, "--ids", "3", "-o", folder + "/no/where", code=1, says="cannot write")
+    refused("logits", "-m", DEMO, "--ids", "3", "-o", "/dev/full", code=1, says="No space left")
+    refused("logits", "-m", DEMO, "--ids", "3", "--precision", "fast", "-o", path, code=2, says="precision")
+    check(os.listdir(folder) == ["out.safetensors"], "something is left behind")
+
+
+def test_interrupt(_folder):
+    process = subprocess.Popen([PROGRAM, "run", "-m", DEMO, "-p", "Tell me a story.", "--max-tokens", "4000",
+                                "--ignore-eos", "--block", "16"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    first = os.read(process.stdout.fileno(), 1)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    check(process.returncode == 1, "exit code %d" % process.returncode)
+    check(first and out.endswith(b"\n") and err.decode() == "unmask run: interrupted\n", "%r %r" % (out, err))
+
+
+def test_inspect(_folder):
+    out, err = run("inspect", "-m", DEMO, "--context", "100")
+    for word in ["LLaDA2MoeModelLM", "block-causal", "15991", "4096", "threshold", "100"]:
+        check(word in out, "%s is missing in %s" % (word, out))
+    check(err == "", err)
+    model = json.loads(run("inspect", "-m", DEMO, "--json")[0])
+    check(model["mask_token"] == 1 and model["shapes"]["layers"] == 8 and model["tokenizer"], model)
+    check(run("inspect", "-m", DEMO, "--mask-token", "9", "--json")[0].count('"mask_token": 9') == 1, "mask")
+
+
+main([test_outputs, test_sudoku, test_options, test_trace, test_bare_model, test_limits, test_logits,
+      test_interrupt, test_inspect])
