@@ -224,9 +224,9 @@ static jinja_node *parse_subscript(jinja_parser *p, jinja_node *object) {
     }
     jinja_node *node, *index = NULL;
     if (p->at->kind != JINJA_TOKEN_COLON) {
-        if (p->at->kind == JINJA_TOKEN_RBRACKET)
-            return jinja_parser_fail(p, UM_FORMAT, line, "expected an expression, got ']'");
-        index = jinja_expression_parse(p, true);
+        /* Jinja2 takes nothing for the empty tuple, which is no key of anything. */
+        index = p->at->kind == JINJA_TOKEN_RBRACKET ? jinja_parser_node(p, JINJA_NODE_TUPLE, line)
+                                                    : jinja_expression_parse(p, true);
         if (!index) return NULL;
     }
     if (p->at->kind == JINJA_TOKEN_COLON)

@@ -72,16 +72,17 @@ static um_status filter_title(jinja_run *run, const jinja_call *call, jinja_valu
     bool is_start = true;
     for (const char *p = v.as.text, *end = p + v.n_bytes; p < end;) {
         size_t n;
-        uint32_t c = jinja_utf8_read(p, end, &n), upper[3];
+        uint32_t c = jinja_utf8_read(p, end, &n), mapped[3];
         if (jinja_utf8_is_space(c) || (c < 128 && c && strchr("-({[<", (int)c))) {
             strbuf_append(&buf, p, n);
             is_start = true;
         } else if (is_start) {
-            size_t n_upper = jinja_utf8_upper(c, upper);
-            for (size_t i = 0; i < n_upper; i++) strbuf_append_codepoint(&buf, upper[i]);
+            size_t n_upper = jinja_utf8_upper(c, mapped);
+            for (size_t i = 0; i < n_upper; i++) strbuf_append_codepoint(&buf, mapped[i]);
             is_start = false;
         } else {
-            strbuf_append_codepoint(&buf, jinja_utf8_lower(c));
+            size_t n_lower = jinja_utf8_lower(c, mapped);
+            for (size_t i = 0; i < n_lower; i++) strbuf_append_codepoint(&buf, mapped[i]);
         }
         p += n;
     }
@@ -506,6 +507,10 @@ static um_status printf_into(jinja_run *run, jinja_value format, jinja_value arg
             continue;
         }
         p++;
+        if (p < end && *p == '%') {
+            strbuf_append_char(buf, *p++);
+            continue;
+        }
         jinja_value v = argument;
         bool is_named = p < end && *p == '(';
         if (is_named) {
@@ -531,10 +536,6 @@ static um_status printf_into(jinja_run *run, jinja_value format, jinja_value arg
             return jinja_value_fail(run, UM_INVALID, "a format is too wide");
         if (p == end) return jinja_value_fail(run, UM_INVALID, "incomplete format");
         c.letter = *p++;
-        if (c.letter == '%') {
-            strbuf_append_char(buf, '%');
-            continue;
-        }
         if (!is_named) {
             if (i_arg >= n_args)
                 return jinja_value_fail(run, UM_INVALID, "not enough arguments for format string");

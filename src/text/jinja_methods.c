@@ -107,15 +107,7 @@ static um_status split_spaces(jinja_run *run, jinja_value v, int64_t n_max, piec
         while (p < end && jinja_utf8_is_space(jinja_utf8_read(p, end, &n))) p += n;
         if (p == end) return UM_OK;
         const char *start = p;
-        if (n_max >= 0 && out->n_items == (size_t)n_max) {
-            const char *stop = end;
-            while (stop > p) {
-                const char *back = jinja_utf8_back(p, stop);
-                if (!jinja_utf8_is_space(jinja_utf8_read(back, stop, &n))) break;
-                stop = back;
-            }
-            return add_piece(run, out, start, stop);
-        }
+        if (n_max >= 0 && out->n_items == (size_t)n_max) return add_piece(run, out, start, end);
         while (p < end && !jinja_utf8_is_space(jinja_utf8_read(p, end, &n))) p += n;
         TRY(add_piece(run, out, start, p));
     }
@@ -131,11 +123,7 @@ static um_status split_spaces_back(jinja_run *run, jinja_value v, int64_t n_max,
             p = back;
         if (p == start) return UM_OK;
         const char *stop = p;
-        if (n_max >= 0 && out->n_items == (size_t)n_max) {
-            const char *from = start;
-            while (from < stop && jinja_utf8_is_space(jinja_utf8_read(from, stop, &n))) from += n;
-            return add_piece(run, out, from, stop);
-        }
+        if (n_max >= 0 && out->n_items == (size_t)n_max) return add_piece(run, out, start, stop);
         while (p > start && (back = jinja_utf8_back(start, p),
                              !jinja_utf8_is_space(jinja_utf8_read(back, end, &n))))
             p = back;
@@ -311,6 +299,7 @@ static um_status string_count(jinja_run *run, const jinja_call *call, jinja_valu
     if (is_part && what.n_bytes)
         for (const char *p = part.as.text, *at; (at = find_text(p, end_of(part), what)); n++)
             p = at + what.n_bytes;
+    TRY(jinja_value_spend(run, (size_t)n / 4));
     *out = jinja_value_int(n);
     return UM_OK;
 }
@@ -400,16 +389,16 @@ static um_status change_case(jinja_run *run, jinja_value v, casing how, jinja_va
     jinja_text_begin(&buf);
     bool is_start = true;
     for (const char *p = v.as.text, *end = end_of(v); p < end;) {
-        size_t n, n_upper = 1;
-        uint32_t c = jinja_utf8_read(p, end, &n), upper[3];
+        size_t n, n_mapped = 1;
+        uint32_t c = jinja_utf8_read(p, end, &n), mapped[3];
         bool is_cased = jinja_utf8_is_upper(c) || jinja_utf8_is_lower(c);
         if (how == CASE_UPPER || (how == CASE_SWAP && !jinja_utf8_is_upper(c)))
-            n_upper = jinja_utf8_upper(c, upper);
+            n_mapped = jinja_utf8_upper(c, mapped);
         else if ((how == CASE_CAPITALIZE || how == CASE_TITLE) && is_start)
-            upper[0] = jinja_utf8_title(c);
+            mapped[0] = jinja_utf8_title(c);
         else
-            upper[0] = jinja_utf8_lower(c);
-        for (size_t i = 0; i < n_upper; i++) strbuf_append_codepoint(&buf, upper[i]);
+            n_mapped = jinja_utf8_lower(c, mapped);
+        for (size_t i = 0; i < n_mapped; i++) strbuf_append_codepoint(&buf, mapped[i]);
         is_start = how == CASE_TITLE && !is_cased;
         p += n;
     }

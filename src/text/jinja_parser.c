@@ -278,9 +278,14 @@ static bool parse_macro_body(jinja_parser *p, jinja_node *macro, const char *end
     p->n_loops = 0;
     bool is_good = parse_scope(p, end_word, &macro->more);
     macro->op = p->macro_flags;
+    for (size_t i = 0; i < macro->items.n_items && macro->op & JINJA_MACRO_USES_CALLER; i++) {
+        const jinja_node *param = macro->items.items[i];
+        if (!param->a && jinja_value_equals_text(param->value, "caller"))
+            jinja_parser_fail(p, UM_FORMAT, param->line, "the argument 'caller' needs a default");
+    }
     p->macro_flags |= flags; /* Jinja2 counts names of inner macros as well */
     p->n_loops = n_loops;
-    return is_good;
+    return is_good && p->status == UM_OK;
 }
 
 static bool parse_macro(jinja_parser *p, jinja_node *node) {

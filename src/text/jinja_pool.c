@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Chunks in a list, filled from the front. With JINJA_POOL_EXACT, which the fuzz build sets, each
+ * Chunks in a list, filled from the front. With JINJA_FUZZING, which the fuzz build sets, each
  * allocation is a chunk of its own, so that the address sanitizer sees its end.
  */
 #include "text/jinja_pool.h"
@@ -11,7 +11,7 @@
 #include "base/memory.h"
 
 enum {
-#ifdef JINJA_POOL_EXACT
+#ifdef JINJA_FUZZING
     CHUNK_BYTES = 0,
     ALIGNMENT = 1,
 #else

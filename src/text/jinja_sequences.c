@@ -84,7 +84,7 @@ static um_status filter_first(jinja_run *run, const jinja_call *call, jinja_valu
 static um_status filter_last(jinja_run *run, const jinja_call *call, jinja_value *out) {
     jinja_value *items;
     size_t n_items;
-    if (call->self.kind == JINJA_ITERATOR || call->self.kind == JINJA_UNDEFINED)
+    if (call->self.kind == JINJA_ITERATOR)
         return jinja_value_fail(run, UM_INVALID, "'%s' object is not reversible",
                                 jinja_value_type_name(call->self));
     TRY(jinja_value_iterate(run, call->self, &items, &n_items));
@@ -345,6 +345,8 @@ static um_status filter_map(jinja_run *run, const jinja_call *call, jinja_value 
     jinja_value *items, *mapped, path = {.kind = JINJA_MISSING}, fallback = path;
     size_t n_items;
     const jinja_builtin *builtin = NULL;
+    if (!jinja_value_truth(call->self))
+        return jinja_value_sequence(run, JINJA_ITERATOR, NULL, 0, out);
     if (call->n_args) {
         builtin = jinja_builtins_find_filter(call->args[0]);
         if (!builtin) return fail_unknown(run, "filter", call->args[0]);

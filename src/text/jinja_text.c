@@ -2,6 +2,7 @@
  *
  * Python's conversions to text. The float digits come from printf at rising precision until they
  * read back: slow, short, and right in every locale, because only digits are taken from its output.
+ * Once a buffer is full, loops over it stop; jinja_value_take reports that.
  */
 #include "text/jinja_text.h"
 
@@ -94,7 +95,7 @@ static um_status enter(jinja_run *run) {
 static um_status append_list(jinja_run *run, const jinja_list *list, const char *open,
                              const char *close, strbuf *buf) {
     strbuf_append_string(buf, open);
-    for (size_t i = 0; i < list->n_items; i++) {
+    for (size_t i = 0; i < list->n_items && !buf->has_failed; i++) {
         if (i) strbuf_append_string(buf, ", ");
         TRY(jinja_text_append_repr(run, list->items[i], buf));
     }
@@ -104,7 +105,7 @@ static um_status append_list(jinja_run *run, const jinja_list *list, const char 
 
 static um_status append_dict(jinja_run *run, const jinja_dict *dict, strbuf *buf) {
     strbuf_append_char(buf, '{');
-    for (size_t i = 0; i < dict->n_pairs; i++) {
+    for (size_t i = 0; i < dict->n_pairs && !buf->has_failed; i++) {
         if (i) strbuf_append_string(buf, ", ");
         TRY(jinja_text_append_repr(run, dict->pairs[i].key, buf));
         strbuf_append_string(buf, ": ");
@@ -127,7 +128,7 @@ static um_status append_container(jinja_run *run, jinja_value v, strbuf *buf) {
         case JINJA_DICT:
             return append_dict(run, v.as.dict, buf);
         case JINJA_NAMESPACE:
-            strbuf_append_string(buf, "<TemplateNamespace ");
+            strbuf_append_string(buf, "<Namespace ");
             TRY(append_dict(run, v.as.dict, buf));
             strbuf_append_char(buf, '>');
             return UM_OK;
@@ -269,7 +270,7 @@ static um_status append_json(jinja_run *run, jinja_value v, const jinja_json_sty
 static um_status append_json_list(jinja_run *run, const jinja_list *list,
                                   const jinja_json_style *style, int level, strbuf *buf) {
     strbuf_append_char(buf, '[');
-    for (size_t i = 0; i < list->n_items; i++) {
+    for (size_t i = 0; i < list->n_items && !buf->has_failed; i++) {
         if (i) strbuf_append(buf, style->item_separator.as.text, style->item_separator.n_bytes);
         append_line(style, level + 1, buf);
         TRY(append_json(run, list->items[i], style, level + 1, buf));
@@ -316,7 +317,7 @@ static um_status append_json_dict(jinja_run *run, const jinja_dict *dict,
     const jinja_pair **order;
     TRY(json_order(run, dict, style->is_sorted, &order));
     strbuf_append_char(buf, '{');
-    for (size_t i = 0; i < dict->n_pairs; i++) {
+    for (size_t i = 0; i < dict->n_pairs && !buf->has_failed; i++) {
         if (i) strbuf_append(buf, style->item_separator.as.text, style->item_separator.n_bytes);
         append_line(style, level + 1, buf);
         TRY(append_json_key(run, order[i]->key, style->is_ascii, buf));

@@ -110,17 +110,19 @@ bool jinja_utf8_is_lower(uint32_t c) {
     return category(c) == UTF8PROC_CATEGORY_LL || c == 0xAA || c == 0xBA;
 }
 
-size_t jinja_utf8_upper(uint32_t c, uint32_t *upper) {
-    if (c == 0xDF) {
-        upper[0] = upper[1] = 'S';
-        return 2;
-    }
-    upper[0] = (uint32_t)utf8proc_toupper((utf8proc_int32_t)c);
-    return 1;
+size_t jinja_utf8_upper(uint32_t c, uint32_t *mapped) {
+    mapped[0] = (uint32_t)utf8proc_toupper((utf8proc_int32_t)c);
+    if (c != 0xDF) return 1;
+    mapped[0] = mapped[1] = 'S';
+    return 2;
 }
 
-uint32_t jinja_utf8_lower(uint32_t c) {
-    return (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+size_t jinja_utf8_lower(uint32_t c, uint32_t *mapped) {
+    mapped[0] = (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+    if (c != 0x130) return 1;
+    mapped[0] = 'i';
+    mapped[1] = 0x307; /* the dot, as a combining character */
+    return 2;
 }
 
 uint32_t jinja_utf8_title(uint32_t c) {

@@ -28,9 +28,10 @@ bool jinja_utf8_is_alpha(uint32_t c);
 bool jinja_utf8_is_digit(uint32_t c);
 bool jinja_utf8_is_upper(uint32_t c);
 bool jinja_utf8_is_lower(uint32_t c);
-/* Case mapping; upper [3] receives up to three characters, as for German sharp s. */
-size_t jinja_utf8_upper(uint32_t c, uint32_t *upper);
-uint32_t jinja_utf8_lower(uint32_t c);
+/* Case mapping; `mapped` [3] receives the characters, whose count is returned. Of the mappings to
+ * several, only sharp s and the dotted I are known. */
+size_t jinja_utf8_upper(uint32_t c, uint32_t *mapped);
+size_t jinja_utf8_lower(uint32_t c, uint32_t *mapped);
 uint32_t jinja_utf8_title(uint32_t c);
 
 #endif

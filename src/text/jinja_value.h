@@ -96,11 +96,18 @@ typedef struct jinja_method {
     const struct jinja_builtin *function;
 } jinja_method;
 
-/* What one render may use. Far above what a chat template needs; see chat_template.h. */
+/* What one render may use. Far above what a chat template needs; see chat_template.h. The fuzz
+ * build, which defines JINJA_FUZZING, takes less, so that it runs more templates. */
 enum {
+#ifdef JINJA_FUZZING
+    JINJA_STEPS_MAX = 100 * 1000,
+    JINJA_VALUES_MAX_BYTES = 16 * 1024 * 1024,
+    JINJA_TEXT_MAX_BYTES = 4 * 1024 * 1024,
+#else
     JINJA_STEPS_MAX = 10 * 1000 * 1000,
     JINJA_VALUES_MAX_BYTES = 256 * 1024 * 1024,
     JINJA_TEXT_MAX_BYTES = 64 * 1024 * 1024,
+#endif
     JINJA_DEPTH_MAX = 200,      /* of nested values, macro calls and expressions */
     JINJA_EVAL_DEPTH_MAX = 1500 /* of nested evaluations, over all macros */
 };
