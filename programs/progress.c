@@ -13,21 +13,21 @@ void progress_init(progress *p, bool is_verbose) {
     memset(p, 0, sizeof *p);
     terminal_init(&p->screen, stderr);
     p->is_verbose = is_verbose;
-    p->last_permille = -1;
+    p->last_percent = -1;
 }
 
 /* Draws a line that fits on one row: the bar shrinks first, then goes. */
 static void draw(progress *p, const char *what, int64_t done, int64_t total, const char *unit,
                  int64_t unit_size) {
-    int permille = total > 0 ? (int)((double)done * 1000 / (double)total) : 0;
-    if (permille == p->last_permille) return;
-    p->last_permille = permille;
+    int percent = total > 0 ? (int)((double)done * 100 / (double)total) : 0;
+    if (percent == p->last_percent) return;
+    p->last_percent = percent;
     terminal_measure(&p->screen);
     char bar[BAR_CELLS + 1], line[160];
     int n_cells = p->screen.n_columns - TEXT_CELLS;
     if (n_cells > BAR_CELLS) n_cells = BAR_CELLS;
     if (n_cells < 0) n_cells = 0;
-    int n_full = (int)((int64_t)permille * n_cells / 1000);
+    int n_full = (int)((int64_t)percent * n_cells / 100);
     if (n_full > n_cells) n_full = n_cells;
     memset(bar, '#', (size_t)n_full);
     memset(bar + n_full, '.', (size_t)(n_cells - n_full));
@@ -62,7 +62,7 @@ void progress_clear(progress *p) {
         fflush(stderr);
     }
     p->is_drawn = false;
-    p->last_permille = -1;
+    p->last_percent = -1;
 }
 
 bool progress_wants_summary(const progress *p) {

@@ -15,7 +15,7 @@ typedef struct progress {
     terminal screen; /* standard error */
     bool is_verbose;
     bool is_drawn; /* a line stands there and must be cleared */
-    int last_permille;
+    int last_percent;
 } progress;
 
 void progress_init(progress *p, bool is_verbose);

@@ -23,6 +23,13 @@ static um_status open_tokenizer(const options *o, um_tokenizer **tokenizer, um_e
     um_status status = um_tokenizer_open(directory, tokenizer, err);
     if (status != UM_NOT_FOUND) return status;
     if (has_ids && style == ANSWER_STYLE_JSON) return UM_OK; /* "text" is null */
+    /* Where there is no model at all, that is what to say. */
+    um_model_info info;
+    um_error absent;
+    if (um_model_inspect(directory, -1, &info, &absent) == UM_NOT_FOUND) {
+        *err = absent;
+        return UM_NOT_FOUND;
+    }
     FAIL(UM_NOT_FOUND, err,
          "%s has no tokenizer.json: such a model takes --ids and gives --print-ids or --json",
          directory);
@@ -125,8 +132,7 @@ static um_status run(const options *o, um_error *err) {
     const char *trace_path = options_text(o, OPTION_TRACE);
     if (trace_path) TRY_GOTO(trace_file_open(&trace, trace_path, err), cleanup);
     int64_t n_cache_tokens = 0;
-    if (has_prompt)
-        TRY_GOTO(cache_tokens(o, &request, n_ids, &n_cache_tokens, err), cleanup);
+    if (has_prompt) TRY_GOTO(cache_tokens(o, &request, n_ids, &n_cache_tokens, err), cleanup);
     TRY_GOTO(open_engine(o, n_cache_tokens, &load, &engine, err), cleanup);
     answer_job job = {
         .engine = engine,

@@ -559,6 +559,17 @@ LIMITED = [
     "{% for i in range(100000) %}{% set x = range(100000)|list %}{% endfor %}",
     "{{ range(100000)|sort(reverse=true)|unique|list|length }}",
     "{% set x = 'a' * 1000000 %}{% for i in range(100000) %}{% if x in x ~ 'b' %}{% endif %}{% endfor %}",
+    "{% set ns = namespace(t=(1,)) %}{% for i in range(90) %}{% set ns.t = (ns.t, ns.t) %}{% endfor %}{{ {ns.t: 1} }}",
+    "{% set ns = namespace(t=(1,)) %}{% for i in range(90) %}{% set ns.t = (ns.t, ns.t) %}{% endfor %}{{ [ns.t, ns.t]|unique|list }}",
+    "{% set ns = namespace(t=(1,)) %}{% for i in range(90) %}{% set ns.t = (ns.t, ns.t) %}{% endfor %}{{ ns.t }}",
+    "{% set ns = namespace(t=(1,), u=(1,)) %}{% for i in range(90) %}{% set ns.t = (ns.t, ns.t) %}{% set ns.u = (ns.u, ns.u) %}{% endfor %}{{ ns.t == ns.u }}",
+    "{% set x = 'a' * 1000000 %}{{ x.rfind('a' * 500000 ~ 'b') }}",
+    "{% set x = 'a' * 1000000 %}{{ x.rsplit('a' * 500000 ~ 'b') }}",
+    "{% set x = 'a' * 1000000 %}{{ x.strip('b' * 1000000 ~ 'a') }}",
+    "{% set x = 'a' * 1000000 %}{% set d = {x ~ 'b': 1} %}{% for i in range(100000) %}{{ d[x ~ 'c'] }}{% endfor %}",
+    "{% set x = 'a' * 1000000 %}{% set l = [x ~ 'b'] * 10000 %}{{ l|sort|unique|list }}{{ x ~ 'c' in l }}",
+    "{{ ('\\n' * 1000000 ~ 'x')|indent(10000, true, true) }}",
+    "{{ ('%99999s' * 100000)|format(*([1] * 100000)) }}",
     "{% set x = 'a' * 1000000 %}{% for i in range(100000) %}{% if x.find('b') %}{% endif %}{{ x.count('a') }}{% endfor %}",
 ]
 

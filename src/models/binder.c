@@ -57,6 +57,15 @@ um_status bind_matrix(const tensor_catalog *catalog, const char *name, int32_t n
     return UM_OK;
 }
 
+um_status bind_no_more(const tensor_catalog *catalog, const char *name, int32_t n_layers,
+                       um_error *err) {
+    if (!tensor_catalog_find(catalog, name)) return UM_OK;
+    um_error_set(err, UM_FORMAT,
+                 "config.json says that there are %d layers, but the files hold %s", n_layers, name);
+    um_error_at(err, name, -1);
+    return UM_FORMAT;
+}
+
 matrix matrix_rows(const matrix *w, int32_t first, int32_t n) {
     size_t row_bytes = (size_t)w->n_in * dtype_bytes(w->type);
     return (matrix){.data = (const char *)w->data + (size_t)first * row_bytes,

@@ -209,7 +209,10 @@ static um_status bind(const hf_config *config, const tensor_catalog *catalog, tr
         TRY(bind_matrix(catalog, n->head, s->vocab, s->hidden, &t->head, err));
     for (int32_t i = 0; i < s->n_layers; i++)
         TRY(bind_layer(catalog, n, i, s, has_qkv_bias || has_attention_bias, &t->layers[i], err));
-    return UM_OK;
+    char name[160];
+    return bind_no_more(
+        catalog, tensor_name(name, "%s.%d.%s.weight", n->layer, s->n_layers, n->attn_norm),
+        s->n_layers, err);
 }
 
 const family family_llada = {

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "text/jinja_exec.h"
 #include "text/jinja_parser.h"
+#include "text/json_field.h"
 
 enum { FILE_MAX_BYTES = 64 * 1024 * 1024, TREE_MAX_BYTES = 256 * 1024 * 1024 };
 
@@ -156,13 +157,11 @@ static um_status add_from_config(chat_template *t, const json_t *config, um_erro
 }
 
 static um_status parse_config(const char *text, json_t **config, um_error *err) {
-    json_error_t mistake;
-    *config = json_loads(text, 0, &mistake);
-    if (*config && json_is_object(*config)) return UM_OK;
+    TRY(json_field_parse(text, strlen(text), "tokenizer_config.json", true, config, err));
+    if (json_is_object(*config)) return UM_OK;
     json_decref(*config);
     *config = NULL;
-    FAIL(UM_FORMAT, err, "the tokenizer's configuration is not a JSON object: %s at line %d",
-         mistake.text, mistake.line);
+    FAIL(UM_FORMAT, err, "tokenizer_config.json is not a JSON object");
 }
 
 static um_status create(chat_template **out, um_error *err) {

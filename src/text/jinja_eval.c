@@ -58,7 +58,7 @@ um_status jinja_eval_attribute(jinja_run *run, jinja_value object, jinja_value n
     if (is_found) return UM_OK;
     const jinja_value *found = NULL;
     if (object.kind == JINJA_DICT || object.kind == JINJA_NAMESPACE) {
-        TRY(jinja_value_spend(run, object.as.dict->n_pairs / 16));
+        TRY(jinja_value_spend_search(run, object.as.dict, name));
         found = jinja_value_dict_get(object.as.dict, name);
     }
     *out = found ? *found : undefined_of(object, name);
@@ -90,7 +90,7 @@ um_status jinja_eval_item(jinja_run *run, jinja_value object, jinja_value key, j
     if (object.kind == JINJA_UNDEFINED) return jinja_value_fail_undefined(run, object);
     int64_t i;
     if (object.kind == JINJA_DICT) {
-        TRY(jinja_value_spend(run, object.as.dict->n_pairs / 16));
+        TRY(jinja_value_spend_search(run, object.as.dict, key));
         const jinja_value *found =
             jinja_value_is_hashable(key) ? jinja_value_dict_get(object.as.dict, key) : NULL;
         if (found) {

@@ -46,7 +46,7 @@ um_status jinja_exec_lookup(jinja_run *run, const jinja_frame *frame, jinja_valu
         n_seen += 1 + frame->variables.n_pairs;
         found = jinja_value_dict_get(&frame->variables, name);
     }
-    TRY(jinja_value_spend(run, n_seen / 16));
+    TRY(jinja_value_spend(run, n_seen / 16 + n_seen * name.n_bytes / 256));
     if (!found) found = jinja_value_dict_get(run->variables, name);
     if (found) {
         *out = *found;
@@ -145,6 +145,7 @@ static um_status bind_parameters(jinja_run *run, const jinja_node *node, const j
                                  bool *used, jinja_frame *frame) {
     for (size_t i = 0; i < node->items.n_items; i++) {
         const jinja_node *param = node->items.items[i];
+        TRY(jinja_value_spend(run, 1 + call->n_named / 16));
         const jinja_value *given =
             i < call->n_args ? &call->args[i] : take_named(call, param->value, used);
         jinja_value value;

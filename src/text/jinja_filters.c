@@ -154,7 +154,7 @@ static um_status filter_indent(jinja_run *run, const jinja_call *call, jinja_val
         if (!is_first) strbuf_append_char(&buf, '\n');
         if (is_first ? does_first : does_blank || p > start) {
             if (width.kind == JINJA_STRING) strbuf_append(&buf, width.as.text, width.n_bytes);
-            for (int64_t i = 0; i < n_spaces; i++) strbuf_append_char(&buf, ' ');
+            for (int64_t i = 0; i < n_spaces && !buf.has_failed; i++) strbuf_append_char(&buf, ' ');
         }
         strbuf_append(&buf, start, (size_t)(p - start));
         is_first = false;
@@ -298,6 +298,7 @@ static um_status filter_int(jinja_run *run, const jinja_call *call, jinja_value 
     int64_t base, i;
     double d;
     TRY(jinja_builtins_integer(run, call, 1, 10, &base));
+    TRY(jinja_value_spend(run, v.kind == JINJA_STRING ? v.n_bytes / 64 : 0));
     if (v.kind == JINJA_UNDEFINED) return jinja_value_fail_undefined(run, v);
     if (v.kind == JINJA_FLOAT) return float_to_int(run, v.as.real, fallback, out);
     if (jinja_value_is_integer(v, &i) || (v.kind == JINJA_STRING && parse_int(v, base, &i))) {
@@ -501,7 +502,7 @@ static um_status printf_into(jinja_run *run, jinja_value format, jinja_value arg
     bool is_tuple = argument.kind == JINJA_TUPLE;
     size_t n_args = is_tuple ? argument.as.list->n_items : 1, i_arg = 0;
     bool has_named = false;
-    while (p < end) {
+    while (p < end && !buf->has_failed) {
         if (*p != '%') {
             strbuf_append_char(buf, *p++);
             continue;

@@ -30,13 +30,20 @@ static jinja_value between(const char *from, const char *to) {
 static const char *find_text(const char *from, const char *to, jinja_value what) {
     if (!what.n_bytes) return from;
     if (from == to) return NULL;
+    if (what.n_bytes == 1) return memchr(from, what.as.text[0], (size_t)(to - from));
     return memmem(from, (size_t)(to - from), what.as.text, what.n_bytes);
 }
 
+/* Compares at each place: spend_product pays for it. */
 static const char *find_text_back(const char *from, const char *to, jinja_value what) {
     for (const char *p = to - what.n_bytes; (size_t)(to - from) >= what.n_bytes && p >= from; p--)
         if (!what.n_bytes || !memcmp(p, what.as.text, what.n_bytes)) return p;
     return NULL;
+}
+
+/* Pays for a search of `what` backwards in n_bytes, or for that many searches in `what`. */
+static um_status spend_product(jinja_run *run, size_t n_bytes, jinja_value what) {
+    return jinja_value_spend(run, n_bytes / 64 + n_bytes * what.n_bytes / 256);
 }
 
 /* ---- Stripping ------------------------------------------------------------------------------- */
@@ -49,7 +56,10 @@ static bool is_stripped(uint32_t c, const char *at, size_t n, jinja_value chars)
 static um_status strip(jinja_run *run, const jinja_call *call, bool at_left, bool at_right,
                        jinja_value *out) {
     jinja_value chars = jinja_builtins_param(call, 0, jinja_value_none());
-    if (chars.kind != JINJA_NONE) TRY(need_text(run, chars));
+    if (chars.kind != JINJA_NONE) {
+        TRY(need_text(run, chars));
+        TRY(spend_product(run, call->self.n_bytes, chars));
+    }
     const char *from = call->self.as.text, *to = end_of(call->self);
     size_t n;
     while (at_left && from < to) {
@@ -151,6 +161,7 @@ static um_status split(jinja_run *run, const jinja_call *call, bool is_back, jin
     } else {
         TRY(need_text(run, separator));
         if (!separator.n_bytes) return jinja_value_fail(run, UM_INVALID, "empty separator");
+        if (is_back) TRY(spend_product(run, v.n_bytes, separator));
         const char *from = v.as.text, *to = end_of(v);
         while (n_max < 0 || found.n_items < (size_t)n_max) {
             const char *at =
@@ -200,6 +211,7 @@ static um_status partition(jinja_run *run, const jinja_call *call, bool is_back,
     jinja_value v = call->self, separator = call->bound[0], *parts;
     TRY(need_text(run, separator));
     if (!separator.n_bytes) return jinja_value_fail(run, UM_INVALID, "empty separator");
+    if (is_back) TRY(spend_product(run, v.n_bytes, separator));
     TRY(jinja_value_spend(run, v.n_bytes / 64));
     TRY(jinja_value_alloc(run, 3, sizeof *parts, &parts));
     const char *at = is_back ? find_text_back(v.as.text, end_of(v), separator)
@@ -261,6 +273,7 @@ static um_status find(jinja_run *run, const jinja_call *call, bool is_back, bool
     bool is_part;
     TRY(need_text(run, call->bound[0]));
     TRY(choose_part(run, call, 1, &part, &n_before, &is_part));
+    if (is_back) TRY(spend_product(run, part.n_bytes, call->bound[0]));
     const char *at = !is_part  ? NULL
                      : is_back ? find_text_back(part.as.text, end_of(part), call->bound[0])
                                : find_text(part.as.text, end_of(part), call->bound[0]);

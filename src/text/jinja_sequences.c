@@ -16,6 +16,7 @@ static um_status get_attribute(jinja_run *run, jinja_value item, jinja_value pat
     *out = item;
     if (path.kind == JINJA_NONE || path.kind == JINJA_MISSING) return UM_OK;
     if (path.kind != JINJA_STRING) return jinja_eval_item(run, item, path, out);
+    TRY(jinja_value_spend(run, path.n_bytes / 16));
     const char *p = path.as.text, *end = p + path.n_bytes;
     for (;;) {
         const char *start = p;

@@ -188,8 +188,14 @@ static bool is_same_key(jinja_value a, jinja_value b) {
         return a.kind == b.kind && a.n_bytes == b.n_bytes &&
                (!a.n_bytes || !memcmp(a.as.text, b.as.text, a.n_bytes));
     bool is_equal = false;
-    jinja_run run = {.n_steps = 0};
+    /* A tuple may hold another one many times over: the comparison has a budget of its own. */
+    jinja_run run = {.n_steps = JINJA_STEPS_MAX - 1000};
     return jinja_value_equal(&run, a, b, &is_equal) == UM_OK && is_equal;
+}
+
+um_status jinja_value_spend_search(jinja_run *run, const jinja_dict *dict, jinja_value key) {
+    size_t n_bytes = key.kind == JINJA_STRING ? key.n_bytes : 1024;
+    return jinja_value_spend(run, 1 + dict->n_pairs / 16 + dict->n_pairs * n_bytes / 256);
 }
 
 const jinja_value *jinja_value_dict_get(const jinja_dict *dict, jinja_value key) {
@@ -204,7 +210,7 @@ const jinja_value *jinja_value_dict_find(const jinja_dict *dict, const char *key
 
 um_status jinja_value_dict_set(jinja_run *run, jinja_dict *dict, jinja_value key,
                                jinja_value value) {
-    TRY(jinja_value_spend(run, 1 + dict->n_pairs / 16));
+    TRY(jinja_value_spend_search(run, dict, key));
     if (!jinja_value_is_hashable(key))
         return jinja_value_fail(run, UM_INVALID, "unhashable type: '%s'",
                                 jinja_value_type_name(key));
@@ -236,16 +242,19 @@ bool jinja_value_is_integer(jinja_value v, int64_t *i) {
     return true;
 }
 
-static bool is_hashable(jinja_value v, int depth) {
-    if (v.kind == JINJA_LIST || v.kind == JINJA_DICT || depth > JINJA_DEPTH_MAX) return false;
+/* A tuple with more than n_left values in all counts as not hashable. */
+static bool is_hashable(jinja_value v, int depth, int *n_left) {
+    if (v.kind == JINJA_LIST || v.kind == JINJA_DICT || depth > JINJA_DEPTH_MAX || --*n_left < 0)
+        return false;
     if (v.kind == JINJA_TUPLE)
         for (size_t i = 0; i < v.as.list->n_items; i++)
-            if (!is_hashable(v.as.list->items[i], depth + 1)) return false;
+            if (!is_hashable(v.as.list->items[i], depth + 1, n_left)) return false;
     return true;
 }
 
 bool jinja_value_is_hashable(jinja_value v) {
-    return is_hashable(v, 0);
+    int n_left = 1000;
+    return is_hashable(v, 0, &n_left);
 }
 
 bool jinja_value_equals_text(jinja_value v, const char *text) {
@@ -399,7 +408,7 @@ static um_status equal_dicts(jinja_run *run, const jinja_dict *a, const jinja_di
                              bool *is_equal) {
     *is_equal = a->n_pairs == b->n_pairs;
     for (size_t i = 0; *is_equal && i < a->n_pairs; i++) {
-        TRY(jinja_value_spend(run, 1 + b->n_pairs / 16));
+        TRY(jinja_value_spend_search(run, b, a->pairs[i].key));
         const jinja_value *other = jinja_value_dict_get(b, a->pairs[i].key);
         *is_equal = other != NULL;
         if (other) TRY(jinja_value_equal(run, a->pairs[i].value, *other, is_equal));
@@ -422,6 +431,8 @@ um_status jinja_value_equal(jinja_run *run, jinja_value a, jinja_value b, bool *
             *is_equal = true;
             break;
         case JINJA_STRING:
+            if (a.n_bytes != b.n_bytes) break;
+            TRY(jinja_value_spend(run, a.n_bytes / 64));
             *is_equal = compare_texts(a, b) == 0;
             break;
         case JINJA_LIST:
@@ -455,7 +466,7 @@ um_status jinja_value_less(jinja_run *run, jinja_value a, jinja_value b, bool *i
     }
     if (a.kind == JINJA_STRING && b.kind == JINJA_STRING) {
         *is_less = compare_texts(a, b) < 0;
-        return UM_OK;
+        return jinja_value_spend(run, (a.n_bytes < b.n_bytes ? a.n_bytes : b.n_bytes) / 64);
     }
     if (a.kind == JINJA_UNDEFINED) return jinja_value_fail_undefined(run, a);
     if (b.kind == JINJA_UNDEFINED) return jinja_value_fail_undefined(run, b);
@@ -494,7 +505,7 @@ um_status jinja_value_contains(jinja_run *run, jinja_value container, jinja_valu
         return UM_OK;
     }
     if (container.kind == JINJA_DICT) {
-        TRY(jinja_value_spend(run, 1 + container.as.dict->n_pairs / 16));
+        TRY(jinja_value_spend_search(run, container.as.dict, item));
         if (!jinja_value_is_hashable(item))
             return jinja_value_fail(run, UM_INVALID, "unhashable type: '%s'",
                                     jinja_value_type_name(item));

@@ -137,7 +137,7 @@ typedef struct jinja_run {
 /* Sets the error "line N: ..." and returns status. */
 um_status jinja_value_fail(jinja_run *run, um_status status, const char *format, ...)
     BASE_PRINTF(3, 4);
-/* Spends n steps of the budget. */
+/* Spends n steps of the budget. Work on texts and arrays is paid by size, not by call. */
 um_status jinja_value_spend(jinja_run *run, size_t n);
 /* Memory of the pool, or an error. */
 um_status jinja_value_alloc(jinja_run *run, size_t n, size_t item_bytes, void *memory);
@@ -165,6 +165,8 @@ um_status jinja_value_dict_set(jinja_run *run, jinja_dict *dict, jinja_value key
 /* Adds a key known to be new. */
 um_status jinja_value_dict_add(jinja_run *run, jinja_dict *dict, jinja_value key,
                                jinja_value value);
+/* Spends what a search for this key costs. */
+um_status jinja_value_spend_search(jinja_run *run, const jinja_dict *dict, jinja_value key);
 const jinja_value *jinja_value_dict_get(const jinja_dict *dict, jinja_value key);
 const jinja_value *jinja_value_dict_find(const jinja_dict *dict, const char *key, size_t n_bytes);
 

@@ -66,10 +66,14 @@ um_status json_field_array(const json_t *object, const char *where, const char *
     return UM_OK;
 }
 
-um_status json_field_parse(const char *text, size_t n_bytes, const char *name, json_t **root,
-                           um_error *err) {
+um_status json_field_parse(const char *text, size_t n_bytes, const char *name,
+                           bool has_big_numbers, json_t **root, um_error *err) {
     json_error_t fault;
-    *root = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &fault);
+    size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
+    *root = json_loadb(text, n_bytes, flags, &fault);
+    /* transformers writes "no limit" as model_max_length 10^30, which no 64-bit integer holds. */
+    if (!*root && has_big_numbers && json_error_code(&fault) == json_error_numeric_overflow)
+        *root = json_loadb(text, n_bytes, flags | JSON_DECODE_INT_AS_REAL, &fault);
     if (*root) return UM_OK;
     /* jansson names most of its own failures of memory, and leaves the text empty for the others.
      */

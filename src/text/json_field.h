@@ -25,9 +25,10 @@ um_status json_field_string(const json_t *object, const char *where, const char 
 um_status json_field_array(const json_t *object, const char *where, const char *name,
                            bool is_required, json_t **array, um_error *err);
 
-/* Parses a document: duplicate keys refused, zero characters in strings allowed. The caller owns
+/* Parses a document: duplicate keys refused, zero characters in strings allowed. An integer beyond
+ * 64 bits is UM_FORMAT, or, with has_big_numbers, all integers are read as reals. The caller owns
  * *root (json_decref). `name` is the file's name for the sentence. */
-um_status json_field_parse(const char *text, size_t n_bytes, const char *name, json_t **root,
-                           um_error *err);
+um_status json_field_parse(const char *text, size_t n_bytes, const char *name,
+                           bool has_big_numbers, json_t **root, um_error *err);
 
 #endif

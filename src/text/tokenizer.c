@@ -182,7 +182,7 @@ static um_status build(const char *json, size_t n_json, const char *config, size
     if (!t) FAIL(UM_NO_MEMORY, err, "no memory for a tokenizer");
     vocabulary_init(&t->vocab);
     added_tokens_init(&t->added);
-    TRY_GOTO(json_field_parse(json, n_json, "tokenizer.json", &root, err), cleanup);
+    TRY_GOTO(json_field_parse(json, n_json, "tokenizer.json", false, &root, err), cleanup);
     status = parse_root(t, root, err);
     if (status != UM_OK) {
         um_error_at(err, "tokenizer.json", -1);
@@ -191,7 +191,8 @@ static um_status build(const char *json, size_t n_json, const char *config, size
     if (config) {
         json_decref(root);
         root = NULL;
-        TRY_GOTO(json_field_parse(config, n_config, "tokenizer_config.json", &root, err), cleanup);
+        TRY_GOTO(json_field_parse(config, n_config, "tokenizer_config.json", true, &root, err),
+                 cleanup);
         status = merge_config(t, root, err);
         if (status != UM_OK) {
             um_error_at(err, "tokenizer_config.json", -1);

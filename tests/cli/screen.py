@@ -130,7 +130,7 @@ class Session:
     def interrupt(self):
         os.kill(self.pid, signal.SIGINT)
 
-    def wait(self, seconds=20):
+    def wait(self, seconds=300):
         """The exit code."""
         self.read(seconds)
         for _ in range(200):

@@ -34,18 +34,18 @@ def test_pipe_errors(_folder):
 def test_terminal(folder):
     state = {"XDG_STATE_HOME": folder, "HOME": folder}
     session = Session([PROGRAM, "run"] + SHORT, environment=state)
-    check(session.read(30, r"> "), "no prompt: %r" % session.raw)
+    check(session.read(120, r"> "), "no prompt: %r" % session.raw)
     session.send("What is 123 + 456?\n")
-    check(session.read(30, r"tokens a second"), session.raw)
+    check(session.read(120, r"tokens a second"), session.raw)
     check("123 + 456 = 579" in session.screen.text(), session.screen.text())
     session.send("abc")
     time.sleep(0.2)
     session.send("\x03")  # Ctrl-C at the prompt gives a new line
     time.sleep(0.3)
     session.send("/walk\n")
-    check(session.read(10, "unknown command"), session.raw)
+    check(session.read(120, "unknown command"), session.raw)
     session.send("Gr\u00fc\u00dfe\n")
-    check(session.read(30, r"(?s)tokens a second.*tokens a second"), session.raw)
+    check(session.read(120, r"(?s)tokens a second.*tokens a second"), session.raw)
     session.send("\x04")
     check(session.wait() == 0, "exit code")
     path = os.path.join(folder, "unmask", "history")
@@ -53,9 +53,9 @@ def test_terminal(folder):
         check("123" in file.read(), "history")
     check(os.stat(path).st_mode & 0o077 == 0, "others can read the history")
     session = Session([PROGRAM, "run"] + SHORT, environment=state)
-    session.read(30, r"> ")
+    session.read(120, r"> ")
     session.send("\x1b[A\x1b[A\x1b[A")  # up, to the first line of the last session
-    check(session.read(10, r"123"), "no history: %r" % session.raw)
+    check(session.read(120, r"123"), "no history: %r" % session.raw)
     session.send("\x15/quit\n")
     check(session.wait() == 0, "exit code")
 
@@ -63,12 +63,12 @@ def test_terminal(folder):
 def test_interrupted_answer(folder):
     session = Session([PROGRAM, "run", "-m", DEMO, "--max-tokens", "3000", "--ignore-eos", "--block", "16"],
                       environment={"XDG_STATE_HOME": folder})
-    session.read(30, r"> ")
+    session.read(120, r"> ")
     session.send("Tell me a story.\n")
-    check(session.read(30, r"story\.\r\n(?s:.*)[a-z]{3}"), session.raw)
+    check(session.read(120, r"story\.\r\n(?s:.*)[a-z]{3}"), session.raw)
     time.sleep(0.3)
     session.send("\x03")
-    check(session.read(30, r"(?s)story\..*\n> "), "no prompt after Ctrl-C: %r" % session.raw[-300:])
+    check(session.read(120, r"(?s)story\..*\n> "), "no prompt after Ctrl-C: %r" % session.raw[-300:])
     session.send("\x04")
     check(session.wait() == 0, "exit code")
 

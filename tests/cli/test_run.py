@@ -88,14 +88,14 @@ def test_trace(folder):
     trace = os.path.join(folder, "trace")
     prompt = json.loads(run("tokenize", "-m", DEMO, "--jsonl", "/dev/stdin",
                             stdin=b'"<role>HUMAN</role>Tell me a story.<|role_end|><role>ASSISTANT</role>"\n')[0])
-    text = load("-m", DEMO, "-p", "Tell me a story.", "--max-tokens", "70", "--threshold", "0.6",
+    text = load("-m", DEMO, "-p", "Tell me a story.", "--max-tokens", "50", "--threshold", "0.6",
                 "--trace", trace)
     lines, canvas = replay(trace, len(prompt), 1)
     check([canvas[len(prompt) + i] for i in range(text["tokens"])] == text["ids"], "trace and ids")
     check(len(lines) == text["forwards"], "forwards")
-    ids = load("-m", DEMO, "--ids", json.dumps(prompt), "--max-tokens", "70", "--threshold", "0.6")
+    ids = load("-m", DEMO, "--ids", json.dumps(prompt), "--max-tokens", "50", "--threshold", "0.6")
     check(ids["ids"] == text["ids"] and ids["text"] == text["text"], "the same prompt as ids")
-    out, _ = run("run", "-m", DEMO, "-p", "Tell me a story.", "--max-tokens", "70", "--threshold", "0.6")
+    out, _ = run("run", "-m", DEMO, "-p", "Tell me a story.", "--max-tokens", "50", "--threshold", "0.6")
     check(out == text["text"] + "\n", "streamed text differs")
     refused("run", "-m", DEMO, "-p", "x", "--max-tokens", "16", "--json", "--trace", "/dev/full", code=1,
             says=["/dev/full", "No space left"])

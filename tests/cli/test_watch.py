@@ -7,7 +7,7 @@ from driver import DEMO, PROGRAM, check, main, run
 from screen import Session
 
 MASK = "\u2591"
-STORY = ["run", "-m", DEMO, "-p", "Tell me a story.", "--max-tokens", "120", "--threshold", "0.6"]
+STORY = ["run", "-m", DEMO, "-p", "Tell me a story.", "--max-tokens", "64", "--threshold", "0.6"]
 SUDOKU = ["run", "-m", DEMO, "--block", "96", "--threshold", "0.99", "--max-tokens", "96", "--columns", "9",
           "-p", "Solve this sudoku: 60198002090502000102060100524901000600000004905020031006009807000007256010"
           "0500098"]
@@ -15,7 +15,7 @@ SUDOKU = ["run", "-m", DEMO, "--block", "96", "--threshold", "0.99", "--max-toke
 
 def watch(arguments, columns=80, rows=24, environment=None, code=0):
     session = Session([PROGRAM] + arguments + ["--watch", "--delay", "1"], columns, rows, environment)
-    check(session.wait(60) == code, "exit code; %s" % session.screen.text())
+    check(session.wait() == code, "exit code; %s" % session.screen.text())
     check(session.screen.unknown == [], "sequences %r" % session.screen.unknown)
     check(not session.screen.is_cursor_hidden, "the cursor stays hidden")
     return session
@@ -62,7 +62,7 @@ def test_plain_terminals(_folder):
 
 def test_interrupt(_folder):
     session = Session([PROGRAM] + STORY + ["--watch", "--delay", "200", "--ignore-eos"])
-    check(session.read(30, r"forward 3"), session.raw)
+    check(session.read(120, r"forward 3"), session.raw)
     session.interrupt()
     check(session.wait() == 1, "exit code")
     check(not session.screen.is_cursor_hidden, "the cursor stays hidden")

@@ -134,8 +134,8 @@ static const mistake mistakes[] = {
     {"\xff", UM_FORMAT, "the template is not UTF-8 text"},
     {"{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}", UM_INVALID,
      "line 1: macros call each other too deep"},
-    {"{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", UM_INVALID,
-     "line 1: the template runs for too long"},
+    {"{% for i in range(9999) %}{% for j in range(9999) %}{{ j }}{% endfor %}{% endfor %}",
+     UM_INVALID, "line 1: the template runs for too long"},
     {"{{ 'a' * 10 ** 9 }}", UM_INVALID, "line 1: a repetition is too long"},
 };
 
