@@ -159,12 +159,12 @@ void request_open_block(um_request *request, int32_t first) {
 }
 
 um_event *request_stage_event(um_request *request, um_event_kind kind) {
-    int32_t at = request->n_events + request->n_staged;
-    assert(at < REQUEST_EVENTS_MAX);
-    um_event *event = &request->events[at];
+    /* The queue is empty: a request takes part only when it is drained. Its counters belong to
+     * state_lock and are not touched here. */
+    assert(request->n_staged < REQUEST_EVENTS_MAX);
+    um_event *event = &request->events[request->n_staged++];
     memset(event, 0, sizeof *event);
     event->kind = kind;
-    request->n_staged++;
     return event;
 }
 

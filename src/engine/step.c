@@ -91,8 +91,8 @@ static void collect(um_engine *engine) {
 static void publish(um_engine *engine) {
     for (um_request *r = engine->requests; r; r = r->next) {
         if (!r->n_staged) continue;
-        r->n_events += r->n_staged;
-        r->n_staged = 0;
+        r->n_events = r->n_staged;
+        r->i_event = r->n_staged = 0;
         r->is_drained = false;
     }
 }
