@@ -51,8 +51,8 @@ static int64_t integer(const json_t *line, const char *key) {
 static void read_item(const um_tokenizer *tokenizer, const json_t *line, item *it) {
     um_error err;
     snprintf(it->kind, sizeof it->kind, "%s", json_string_value(json_object_get(line, "kind")));
-    json_t *messages = json_pack("[{s:s, s:O}]", "role", "user", "content",
-                                 json_object_get(line, "prompt"));
+    json_t *messages =
+        json_pack("[{s:s, s:O}]", "role", "user", "content", json_object_get(line, "prompt"));
     char *text = need(json_dumps(messages, 0)), *rendered;
     if (um_tokenizer_render_chat(tokenizer, text, NULL, NULL, true, &rendered, &err) != UM_OK ||
         um_tokenizer_encode(tokenizer, rendered, strlen(rendered), &it->prompt, &it->n_prompt,
@@ -127,9 +127,9 @@ static tally *tally_of(tally *tallies, const char *kind) {
 
 static void finish(const um_event *event, bool ignore_eos, const slot *s, tally *t) {
     const item *it = s->it;
-    bool is_equal = event->n_tokens >= it->n_expected &&
-                    memcmp(event->tokens, it->expected,
-                           (size_t)it->n_expected * sizeof(int32_t)) == 0;
+    bool is_equal =
+        event->n_tokens >= it->n_expected &&
+        memcmp(event->tokens, it->expected, (size_t)it->n_expected * sizeof(int32_t)) == 0;
     if (!ignore_eos) is_equal = is_equal && event->n_tokens == it->n_expected;
     t->n_items++;
     t->n_equal += is_equal;
@@ -137,7 +137,8 @@ static void finish(const um_event *event, bool ignore_eos, const slot *s, tally 
     t->forwards += s->forwards;
     t->reference_forwards += it->forwards;
     t->tokens += it->n_expected;
-    t->n_more += is_equal && (ignore_eos ? s->forwards != it->forwards : s->forwards > it->forwards);
+    t->n_more +=
+        is_equal && (ignore_eos ? s->forwards != it->forwards : s->forwards > it->forwards);
 }
 
 /* The reference stops after the block that holds the end of text. */
@@ -194,9 +195,10 @@ static bool report(const char *title, const tally *tallies, double seconds) {
     }
     print_tally(&all);
     bool is_good = all.n_equal * 100 >= all.n_items * 99 && all.n_more == 0;
-    printf("%d of %d equal; %d took a wrong number of forwards; %.1f s, %.0f tokens a second: %s\n\n",
-           all.n_equal, all.n_items, all.n_more, seconds, (double)all.tokens / seconds,
-           is_good ? "good" : "NOT GOOD");
+    printf(
+        "%d of %d equal; %d took a wrong number of forwards; %.1f s, %.0f tokens a second: %s\n\n",
+        all.n_equal, all.n_items, all.n_more, seconds, (double)all.tokens / seconds,
+        is_good ? "good" : "NOT GOOD");
     return is_good;
 }
 
@@ -223,9 +225,9 @@ int main(int argc, char **argv) {
         tally tallies[KINDS_MAX] = {0};
         int64_t begin = clock_now_ns();
         run(engine, items, n_items, n_batch, pass == 1, tallies);
-        is_good &= report(pass ? "end of text ignored, up to the reference's last block"
-                               : "as a user runs it",
-                          tallies, (double)(clock_now_ns() - begin) / 1e9);
+        is_good &= report(
+            pass ? "end of text ignored, up to the reference's last block" : "as a user runs it",
+            tallies, (double)(clock_now_ns() - begin) / 1e9);
     }
     for (int i = 0; i < n_items; i++) {
         um_free(items[i].prompt);

@@ -39,19 +39,19 @@ extern "C" {
 /* ---- Status and errors ---------------------------------------------------------------------- */
 
 /* name, number, sentence. The numbers are stable. */
-#define UM_STATUS_MAP(X)                                                                           \
-    X(OK, 0, "done")                                                                               \
-    X(AGAIN, 1, "nothing to report yet")                                                           \
-    X(INVALID, 2, "an argument or a parameter is out of range")                                    \
-    X(NOT_FOUND, 3, "a file, a tensor or a name does not exist")                                   \
-    X(IO, 4, "reading or writing failed")                                                          \
-    X(FORMAT, 5, "a file is damaged or contradicts itself")                                        \
-    X(UNSUPPORTED, 6, "valid, but not something this version can do")                              \
-    X(NO_MEMORY, 7, "memory does not suffice")                                                     \
-    X(LIMIT, 8, "longer than the context or the cache")                                            \
-    X(NUMERIC, 9, "a computation gave a value that is not a number")                               \
-    X(CANCELLED, 10, "the request was cancelled")                                                  \
-    X(DEVICE, 11, "a device failed")                                                               \
+#define UM_STATUS_MAP(X)                                              \
+    X(OK, 0, "done")                                                  \
+    X(AGAIN, 1, "nothing to report yet")                              \
+    X(INVALID, 2, "an argument or a parameter is out of range")       \
+    X(NOT_FOUND, 3, "a file, a tensor or a name does not exist")      \
+    X(IO, 4, "reading or writing failed")                             \
+    X(FORMAT, 5, "a file is damaged or contradicts itself")           \
+    X(UNSUPPORTED, 6, "valid, but not something this version can do") \
+    X(NO_MEMORY, 7, "memory does not suffice")                        \
+    X(LIMIT, 8, "longer than the context or the cache")               \
+    X(NUMERIC, 9, "a computation gave a value that is not a number")  \
+    X(CANCELLED, 10, "the request was cancelled")                     \
+    X(DEVICE, 11, "a device failed")                                  \
     X(INTERNAL, 12, "a defect in this library")
 
 typedef enum um_status {
@@ -152,8 +152,8 @@ typedef struct um_model_info {
     char family[32];       /* "llada2_moe", "llada" */
     um_attention attention;
     int32_t n_layers, hidden, n_heads, n_kv_heads, head_dim;
-    int32_t vocab;         /* rows of the output head */
-    int32_t context;       /* positions that the model was made for */
+    int32_t vocab;                                 /* rows of the output head */
+    int32_t context;                               /* positions that the model was made for */
     int32_t n_experts, n_active, n_shared_experts; /* 0 where the model is dense */
     int32_t mask_token;
     int32_t n_stop_tokens;
@@ -185,11 +185,11 @@ typedef void (*um_progress_fn)(void *user, const char *what, int64_t done, int64
 
 /* Fill with um_engine_options_init, then change what differs. */
 typedef struct um_engine_options {
-    const char *directory;  /* model directory, required; not kept after the call */
-    int32_t n_threads;      /* 0: one for each core this process may use */
-    int32_t mask_token;     /* -1: from the model */
+    const char *directory; /* model directory, required; not kept after the call */
+    int32_t n_threads;     /* 0: one for each core this process may use */
+    int32_t mask_token;    /* -1: from the model */
     um_precision precision;
-    int64_t cache_tokens;   /* positions that the page pool can hold; 0: the model's context */
+    int64_t cache_tokens;    /* positions that the page pool can hold; 0: the model's context */
     um_progress_fn progress; /* may be NULL */
     void *progress_user;
 } um_engine_options;
@@ -218,9 +218,11 @@ UM_API void um_engine_pages(um_engine *engine, int64_t *n_pages, int64_t *n_free
 UM_API um_status um_engine_logits(um_engine *engine, const int32_t *ids, size_t n,
                                   int32_t block_len, float *logits, um_error *err);
 
-/* Makes one forward pass for all live requests and queues their events. UM_OK: something was done.
- * UM_AGAIN: no request is live. Any other status is a fault of the engine as a whole; faults of one
- * request are its events. */
+/* Makes one forward pass for all live requests and queues their events. A request takes part only
+ * when its events have been taken, that is, after um_request_next_event has said UM_AGAIN for it: a
+ * slow reader holds back its own request and no other. UM_OK: something was done. UM_AGAIN: nothing
+ * could be done (no request is live, or none has had its events taken). Faults, also of memory or
+ * device, are events of the requests they befall. */
 UM_API um_status um_engine_step(um_engine *engine, um_error *err);
 
 /* ---- Requests ------------------------------------------------------------------------------- */
@@ -237,14 +239,14 @@ typedef struct um_request_options {
     int32_t post_steps;    /* forwards of `edit` after the last mask, at least 0; -1: default */
     int32_t steps;         /* forwards for each block, at least 1; 0: default */
     um_remask remask;
-    double cfg_scale;      /* classifier-free guidance, 0 or more; NaN: default */
-    double temperature;    /* 0 is greedy; NaN: default */
-    int32_t top_k;         /* 0: off; -1: default */
-    double top_p;          /* above 0, at most 1; 1: off; NaN: default */
-    double min_p;          /* 0..1; 0: off; NaN: default */
+    double cfg_scale;   /* classifier-free guidance, 0 or more; NaN: default */
+    double temperature; /* 0 is greedy; NaN: default */
+    int32_t top_k;      /* 0: off; -1: default */
+    double top_p;       /* above 0, at most 1; 1: off; NaN: default */
+    double min_p;       /* 0..1; 0: off; NaN: default */
     uint64_t seed;
-    uint64_t request_key;  /* a second key of the draws, for many requests under one seed */
-    bool ignore_eos;       /* write max_tokens tokens whatever they are */
+    uint64_t request_key; /* a second key of the draws, for many requests under one seed */
+    bool ignore_eos;      /* write max_tokens tokens whatever they are */
     um_cache_mode cache;
     int32_t prefill_chunk; /* prompt tokens a forward, rounded down to whole blocks; 0: default */
 } um_request_options;
@@ -256,7 +258,8 @@ UM_API void um_request_options_init(um_request_options *options);
  * where prompt and max_tokens exceed the context or the page pool. */
 UM_API um_status um_request_create(um_engine *engine, const um_request_options *options,
                                    um_request **request, um_error *err);
-/* Ends the request at the next step with UM_CANCELLED; its pages go back at once. */
+/* Asks for the end of a request: the next um_engine_step ends it with UM_CANCELLED as its last
+ * event and gives its pages back. Any thread, at any time. Accepts NULL. */
 UM_API void um_request_cancel(um_request *request);
 /* Cancels if need be, frees, and clears *request. Accepts NULL and a NULL inside. */
 UM_API void um_request_destroy(um_request **request);

@@ -90,7 +90,6 @@ int memory_grow(void *items, size_t *capacity, size_t n_used, size_t item_bytes)
     return 0;
 }
 
-
 void um_free(void *memory) {
     memory_free(memory);
 }

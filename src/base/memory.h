@@ -13,11 +13,11 @@
 /* All return NULL on failure or overflow; none returns NULL for a size of 0. Any thread.
  * What they return is freed with memory_free. */
 void *memory_alloc(size_t n_bytes);
-void *memory_calloc(size_t n, size_t item_bytes);          /* zeroed */
-void *memory_alloc_array(size_t n, size_t item_bytes);     /* not zeroed */
+void *memory_calloc(size_t n, size_t item_bytes);                   /* zeroed */
+void *memory_alloc_array(size_t n, size_t item_bytes);              /* not zeroed */
 void *memory_realloc_array(void *old, size_t n, size_t item_bytes); /* old stays on failure */
-void *memory_alloc_aligned(size_t alignment, size_t n_bytes); /* power of two, at least 16 */
-char *memory_copy_string(const char *text, size_t n_bytes); /* adds the zero */
+void *memory_alloc_aligned(size_t alignment, size_t n_bytes);       /* power of two, at least 16 */
+char *memory_copy_string(const char *text, size_t n_bytes);         /* adds the zero */
 void memory_free(void *memory);
 
 /* Grows an array so that it has room for one more item. `items` is a pointer to the array pointer;

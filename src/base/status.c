@@ -11,8 +11,8 @@
 
 const char *um_status_sentence(um_status status) {
     switch (status) {
-#define STATUS_CASE(name, number, sentence)                                                        \
-    case UM_##name:                                                                                \
+#define STATUS_CASE(name, number, sentence) \
+    case UM_##name:                         \
         return sentence;
         UM_STATUS_MAP(STATUS_CASE)
 #undef STATUS_CASE
@@ -22,8 +22,8 @@ const char *um_status_sentence(um_status status) {
 
 const char *um_status_name(um_status status) {
     switch (status) {
-#define STATUS_CASE(name, number, sentence)                                                        \
-    case UM_##name:                                                                                \
+#define STATUS_CASE(name, number, sentence) \
+    case UM_##name:                         \
         return "UM_" #name;
         UM_STATUS_MAP(STATUS_CASE)
 #undef STATUS_CASE
@@ -32,7 +32,7 @@ const char *um_status_name(um_status status) {
 }
 
 #define VERSION_TEXT(n) #n
-#define VERSION_STRING(major, minor, patch)                                                        \
+#define VERSION_STRING(major, minor, patch) \
     VERSION_TEXT(major) "." VERSION_TEXT(minor) "." VERSION_TEXT(patch)
 
 const char *um_version(void) {

@@ -9,7 +9,8 @@
 #include "unmask.h"
 
 #if defined(__GNUC__)
-#define BASE_PRINTF(format_index, first_arg) __attribute__((format(printf, format_index, first_arg)))
+#define BASE_PRINTF(format_index, first_arg) \
+    __attribute__((format(printf, format_index, first_arg)))
 #else
 #define BASE_PRINTF(format_index, first_arg)
 #endif
@@ -26,17 +27,17 @@ um_status um_error_at(um_error *err, const char *where, int64_t byte_pos);
 #define FAIL(status, err, ...) return um_error_set((err), (status), __VA_ARGS__)
 
 /* Returns from the current function if the expression is not UM_OK. */
-#define TRY(expr)                                                                                  \
-    do {                                                                                           \
-        um_status try_status_ = (expr);                                                            \
-        if (try_status_ != UM_OK) return try_status_;                                              \
+#define TRY(expr)                                     \
+    do {                                              \
+        um_status try_status_ = (expr);               \
+        if (try_status_ != UM_OK) return try_status_; \
     } while (0)
 
 /* Stores the expression's status in the local `status`, and jumps if it is not UM_OK. */
-#define TRY_GOTO(expr, label)                                                                      \
-    do {                                                                                           \
-        status = (expr);                                                                           \
-        if (status != UM_OK) goto label;                                                           \
+#define TRY_GOTO(expr, label)            \
+    do {                                 \
+        status = (expr);                 \
+        if (status != UM_OK) goto label; \
     } while (0)
 
 #endif

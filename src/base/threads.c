@@ -133,8 +133,7 @@ static void pin_workers(thread_pool *pool) {
         int n_cores = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE);
         for (int i = 1; i < pool->n_threads && pool->n_threads <= n_cores; i++) {
             hwloc_obj_t core = hwloc_get_obj_by_type(topology, HWLOC_OBJ_CORE, (unsigned)i);
-            if (core)
-                hwloc_set_thread_cpubind(topology, pool->workers[i].thread, core->cpuset, 0);
+            if (core) hwloc_set_thread_cpubind(topology, pool->workers[i].thread, core->cpuset, 0);
         }
     }
     hwloc_topology_destroy(topology);

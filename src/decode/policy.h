@@ -2,7 +2,8 @@
  *
  * The interface of a decoding policy. A policy sees one block before a step and what the model
  * proposes there, and says which positions change and whether the block is finished. It keeps
- * nothing between steps but the few numbers of policy_state, which the engine clears for each block.
+ * nothing between steps but the few numbers of policy_state, which the engine clears for each
+ * block.
  */
 #ifndef DECODE_POLICY_H
 #define DECODE_POLICY_H
@@ -37,15 +38,15 @@ typedef struct policy_params {
 } policy_params;
 
 typedef struct policy_view {
-    int32_t n;                    /* positions of the block */
-    int32_t first_position;       /* of the block, from the start of the sequence */
-    int32_t i_step;               /* forwards of this block before this one */
-    int32_t mask_token;           /* only an edit may write it: the position is open again then */
-    const int32_t *tokens;        /* [n] before the step */
-    const uint8_t *states;        /* [n] position_state before the step */
-    const candidate *candidates;  /* [n]; defined at masked positions, and at committed ones too
-                                     where the policy scores them */
-    rng_key key;                  /* of this step; .position is to be filled in */
+    int32_t n;                   /* positions of the block */
+    int32_t first_position;      /* of the block, from the start of the sequence */
+    int32_t i_step;              /* forwards of this block before this one */
+    int32_t mask_token;          /* only an edit may write it: the position is open again then */
+    const int32_t *tokens;       /* [n] before the step */
+    const uint8_t *states;       /* [n] position_state before the step */
+    const candidate *candidates; /* [n]; defined at masked positions, and at committed ones too
+                                    where the policy scores them */
+    rng_key key;                 /* of this step; .position is to be filled in */
 } policy_view;
 
 typedef struct policy_state {
@@ -85,9 +86,9 @@ int32_t policy_count_masked(const policy_view *view);
 
 /* Fills order [n] with the indexes of masked positions by falling confidence; ties go to the lower
  * index. Positions that prefer the mask come last: committing the mask is no commit, and the
- * families' code leaves such a position open; only when nothing else is left do they take their best
- * real token. Returns how many masked positions there are; *n_willing of them are the first ones,
- * that do not prefer the mask. */
+ * families' code leaves such a position open; only when nothing else is left do they take their
+ * best real token. Returns how many masked positions there are; *n_willing of them are the first
+ * ones, that do not prefer the mask. */
 int32_t policy_rank_masked(const policy_view *view, int32_t *order, int32_t *n_willing);
 
 /* The i-th part of n when it is split into `steps` parts as evenly as possible, larger parts first:

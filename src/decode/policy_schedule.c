@@ -6,9 +6,9 @@
  *   low-confidence remasking: probability;  random remasking: a uniform draw
  *   with a threshold: and every other one whose probability is above it
  *
- * Source: generate() of ML-GSAI/LLaDA generate.py (masks split over the steps of a block); LLaDA2.0's
- * generate() with its threshold out of reach is the same rule over the whole block. A step whose
- * part is 0 (more steps than tokens) commits one token all the same.
+ * Source: generate() of ML-GSAI/LLaDA generate.py (masks split over the steps of a block);
+ * LLaDA2.0's generate() with its threshold out of reach is the same rule over the whole block. A
+ * step whose part is 0 (more steps than tokens) commits one token all the same.
  */
 #include "decode/policy.h"
 

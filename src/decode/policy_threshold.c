@@ -6,9 +6,9 @@
  *   hi = {masked, p > threshold};  m = part i of n split over `steps`, at least 1
  *   commit hi if |hi| >= m, else the m best
  *
- * Sources: generate() of inclusionAI/LLaDA2.0's modelling code (the schedule splits the whole block,
- * prompt positions included); with steps = n it is SGLang's LowConfidence, and with p >= threshold
- * Fast-dLLM v1's get_transfer_index (NVlabs/Fast-dLLM, llada/generate.py).
+ * Sources: generate() of inclusionAI/LLaDA2.0's modelling code (the schedule splits the whole
+ * block, prompt positions included); with steps = n it is SGLang's LowConfidence, and with p >=
+ * threshold Fast-dLLM v1's get_transfer_index (NVlabs/Fast-dLLM, llada/generate.py).
  */
 #include "decode/policy.h"
 

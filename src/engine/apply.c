@@ -19,8 +19,7 @@ static um_status read_scores(um_engine *engine, um_request *request, um_error *e
         int32_t position = (int32_t)plan->score_requests[request->first_score + i].key.position;
         candidate *c = &request->candidates[position - request->block_first];
         if (!found->is_finite)
-            FAIL(UM_NUMERIC, err,
-                 "forward %d: the scores of position %d hold a NaN or an infinity",
+            FAIL(UM_NUMERIC, err, "forward %d: the scores of position %d hold a NaN or an infinity",
                  request->forwards, position);
         bool is_drawn = s->temperature > 0;
         c->token = is_drawn ? found->drawn : found->token;
@@ -34,8 +33,8 @@ static um_status read_scores(um_engine *engine, um_request *request, um_error *e
     return UM_OK;
 }
 
-/* The rules of committing, whatever the policy: no prompt token changes, indexes rise and are in the
- * block, tokens exist, and a step changes something or ends the block. */
+/* The rules of committing, whatever the policy: no prompt token changes, indexes rise and are in
+ * the block, tokens exist, and a step changes something or ends the block. */
 static um_status check_decision(const um_engine *engine, const um_request *request,
                                 const policy_decision *d, um_error *err) {
     const um_model_info *info = model_info(engine->mdl);
@@ -110,15 +109,15 @@ static bool is_stop_token(const um_model_info *info, int32_t token) {
     return false;
 }
 
-/* The first end token with nothing undecided before it, or -1. Earlier blocks hold none: the request
- * would have ended there. A policy that edits must have left everything up to it unchanged in this
- * step, or be done with the block: what it just wrote it may still correct. */
+/* The first end token with nothing undecided before it, or -1. Earlier blocks hold none: the
+ * request would have ended there. A policy that edits must have left everything up to it unchanged
+ * in this step, or be done with the block: what it just wrote it may still correct. */
 static int32_t find_stop(const um_engine *engine, const um_request *request,
                          const policy_decision *d) {
     if (request->settings.ignore_eos) return -1;
     int32_t end = request->n_prompt + request->settings.max_tokens;
-    int32_t first = request->block_first > request->n_prompt ? request->block_first
-                                                              : request->n_prompt;
+    int32_t first =
+        request->block_first > request->n_prompt ? request->block_first : request->n_prompt;
     if (end > request->block_end) end = request->block_end;
     bool may_correct = request->settings.policy->scores_committed && !d->is_finished;
     if (may_correct && d->n_changes && request->block_first + d->changes[0].index < end)
@@ -163,8 +162,7 @@ static void apply_prefill(um_request *request, int64_t elapsed_ns) {
     request_open_block(request, total);
 }
 
-static um_status decide(um_engine *engine, um_request *request, policy_decision *d,
-                        um_error *err) {
+static um_status decide(um_engine *engine, um_request *request, policy_decision *d, um_error *err) {
     const request_settings *s = &request->settings;
     TRY(read_scores(engine, request, err));
     policy_view view = {
@@ -182,9 +180,10 @@ static um_status decide(um_engine *engine, um_request *request, policy_decision 
     s->policy->step(&s->params, &view, &request->policy, request->order, d);
     TRY(check_decision(engine, request, d, err));
     /* Fast-dLLM's caches refresh at a block's first forward and always make one more, also when
-     * nothing is left to do (NVlabs/Fast-dLLM, llada/generate.py: `while True` after the refresh). */
-    bool is_refresh = request->i_step == 0 &&
-                      (s->cache == UM_CACHE_PREFIX || s->cache == UM_CACHE_DUAL);
+     * nothing is left to do (NVlabs/Fast-dLLM, llada/generate.py: `while True` after the refresh).
+     */
+    bool is_refresh =
+        request->i_step == 0 && (s->cache == UM_CACHE_PREFIX || s->cache == UM_CACHE_DUAL);
     if (is_refresh) d->is_finished = false;
     return UM_OK;
 }

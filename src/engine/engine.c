@@ -56,13 +56,13 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
     const um_model_info *info = model_info(engine->mdl);
     int64_t n_tokens = options->cache_tokens;
     if (n_tokens == 0) {
-        n_tokens = info->context < CACHE_TOKENS_DEFAULT_MAX ? info->context
-                                                            : CACHE_TOKENS_DEFAULT_MAX;
+        n_tokens =
+            info->context < CACHE_TOKENS_DEFAULT_MAX ? info->context : CACHE_TOKENS_DEFAULT_MAX;
         n_tokens += CANVAS_SLACK_TOKENS;
     }
     if (n_tokens < 1 || n_tokens > INT32_MAX - KV_PAGE_LEN)
-        FAIL(UM_INVALID, err, "cache_tokens: expected 1 to %d, found %lld",
-             INT32_MAX - KV_PAGE_LEN, (long long)n_tokens);
+        FAIL(UM_INVALID, err, "cache_tokens: expected 1 to %d, found %lld", INT32_MAX - KV_PAGE_LEN,
+             (long long)n_tokens);
     int32_t n_pages = (int32_t)((n_tokens + KV_PAGE_LEN - 1) / KV_PAGE_LEN);
     TRY(check_memory(engine->mdl, (int64_t)n_pages * KV_PAGE_LEN, err));
     TRY(device_open(options->n_threads, &engine->dev, err));
@@ -84,8 +84,7 @@ um_status um_engine_open(const um_engine_options *options, um_engine **out, um_e
     if (!options || !options->directory || !out)
         FAIL(UM_INVALID, err, "the model's directory is missing");
     if (options->precision != UM_PRECISION_REFERENCE)
-        FAIL(UM_UNSUPPORTED, err,
-             "precision: expected reference; fast is not in this version");
+        FAIL(UM_UNSUPPORTED, err, "precision: expected reference; fast is not in this version");
     um_engine *engine = memory_calloc(1, sizeof *engine);
     if (!engine) FAIL(UM_NO_MEMORY, err, "no memory for an engine");
     pthread_mutex_init(&engine->step_lock, NULL);

@@ -73,9 +73,9 @@ struct um_request {
     int64_t last_step; /* number of the step it last took part in */
 
     /* Its part of the step being made. */
-    int32_t span_first, span_end;   /* positions, the same in every lane */
+    int32_t span_first, span_end; /* positions, the same in every lane */
     int32_t first_row[REQUEST_LANES_MAX];
-    int32_t first_score, n_scores;  /* into the plan's score requests */
+    int32_t first_score, n_scores; /* into the plan's score requests */
 
     /* Scratch of a decision, [longest block]. */
     candidate *candidates;
@@ -86,7 +86,7 @@ struct um_request {
     um_event events[REQUEST_EVENTS_MAX];
     int32_t n_events, i_event;
     bool is_drained;
-    int32_t n_staged; /* events written by a step and not yet published */
+    int32_t n_staged;                    /* events written by a step and not yet published */
     int32_t *event_inputs, *event_block; /* [longest block] */
     um_change *event_changes;            /* [longest block] */
     atomic_bool is_cancelled;

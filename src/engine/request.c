@@ -81,8 +81,7 @@ static um_status request_fill(um_request *request, const um_request_options *opt
         um_error_set(err, UM_LIMIT,
                      "%lld positions%s need %lld pages of the cache; the engine was opened with %d",
                      (long long)n_canvas, request->n_lanes > 1 ? ", twice for guidance," : "",
-                     (long long)(n_lane_pages * request->n_lanes),
-                     page_pool_count(engine->pool));
+                     (long long)(n_lane_pages * request->n_lanes), page_pool_count(engine->pool));
         um_error_at(err, "max_tokens", -1);
         return UM_LIMIT;
     }
@@ -91,8 +90,8 @@ static um_status request_fill(um_request *request, const um_request_options *opt
     return alloc_block_buffers(request, err);
 }
 
-um_status um_request_create(um_engine *engine, const um_request_options *options,
-                            um_request **out, um_error *err) {
+um_status um_request_create(um_engine *engine, const um_request_options *options, um_request **out,
+                            um_error *err) {
     um_request *request = memory_calloc(1, sizeof *request);
     if (!request) FAIL(UM_NO_MEMORY, err, "no memory for a request");
     request->engine = engine;

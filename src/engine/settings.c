@@ -63,8 +63,7 @@ static um_status resolve_policy(const um_model_info *info, const um_request_opti
         return refuse(err, "remask", "only the policy schedule reads it");
     if (!isnan(o->threshold) && is_schedule && o->remask == UM_REMASK_RANDOM)
         return refuse(err, "threshold", "random remasking does not look at confidence");
-    if (o->steps != 0 && is_edit)
-        return refuse(err, "steps", "the policy edit does not read it");
+    if (o->steps != 0 && is_edit) return refuse(err, "steps", "the policy edit does not read it");
     return UM_OK;
 }
 
@@ -101,10 +100,10 @@ static um_status resolve_sampling(const um_model_info *info, const um_request_op
         return refuse_real(err, "top_p", "above 0 and at most 1", s->top_p);
     TRY(resolve_fraction(o->min_p, 0, "min_p", &s->min_p, err));
     if (s->temperature == 0) {
-        const char *unread = o->top_k > 0                        ? "top_k"
-                             : !isnan(o->top_p) && o->top_p < 1  ? "top_p"
-                             : !isnan(o->min_p) && o->min_p > 0  ? "min_p"
-                                                                 : NULL;
+        const char *unread = o->top_k > 0                       ? "top_k"
+                             : !isnan(o->top_p) && o->top_p < 1 ? "top_p"
+                             : !isnan(o->min_p) && o->min_p > 0 ? "min_p"
+                                                                : NULL;
         if (unread) return refuse(err, unread, "at temperature 0 nothing is drawn");
         s->top_k = 0;
         s->top_p = 1;
@@ -123,25 +122,26 @@ static um_status resolve_cache(const um_model_info *info, const um_request_optio
                                request_settings *s, um_error *err) {
     bool is_full = info->attention == UM_ATTENTION_FULL;
     switch (o->cache) {
-    case UM_CACHE_DEFAULT:
-    case UM_CACHE_EXACT:
-        s->cache = is_full ? UM_CACHE_NONE : UM_CACHE_EXACT;
-        break;
-    case UM_CACHE_NONE:
-        s->cache = UM_CACHE_NONE;
-        break;
-    case UM_CACHE_PREFIX:
-    case UM_CACHE_DUAL:
-        if (!is_full)
-            return refuse(err, "cache",
-                          "prefix and dual approximate full attention; this model is block-causal "
-                          "and its exact cache costs less");
-        if (s->cfg_scale > 0)
-            return refuse(err, "cache", "prefix and dual do not go with guidance (cfg_scale)");
-        s->cache = o->cache;
-        break;
-    default:
-        return refuse_int(err, "cache", "a um_cache_mode", (int64_t)o->cache);
+        case UM_CACHE_DEFAULT:
+        case UM_CACHE_EXACT:
+            s->cache = is_full ? UM_CACHE_NONE : UM_CACHE_EXACT;
+            break;
+        case UM_CACHE_NONE:
+            s->cache = UM_CACHE_NONE;
+            break;
+        case UM_CACHE_PREFIX:
+        case UM_CACHE_DUAL:
+            if (!is_full)
+                return refuse(
+                    err, "cache",
+                    "prefix and dual approximate full attention; this model is block-causal "
+                    "and its exact cache costs less");
+            if (s->cfg_scale > 0)
+                return refuse(err, "cache", "prefix and dual do not go with guidance (cfg_scale)");
+            s->cache = o->cache;
+            break;
+        default:
+            return refuse_int(err, "cache", "a um_cache_mode", (int64_t)o->cache);
     }
     if (o->prefill_chunk < 0)
         return refuse_int(err, "prefill_chunk", "1 or more", o->prefill_chunk);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * um_engine_step: one forward for all requests that can use one. Requests are admitted in order of
- * arrival as pages allow; a step takes as many as its rows hold, first those that the last step left
- * out. The lock on the requests' state is free while the model runs.
+ * arrival as pages allow; a step takes as many as its rows hold, first those that the last step
+ * left out. The lock on the requests' state is free while the model runs.
  */
 #include <string.h>
 
@@ -12,8 +12,8 @@
 /* Takes pages for every lane, or none. */
 static um_status acquire_pages(um_engine *engine, um_request *request, um_error *err) {
     for (int32_t i = 0; i < request->n_lanes; i++) {
-        um_status status = page_table_acquire(engine->pool, request->n_canvas,
-                                              &request->lanes[i].pages, err);
+        um_status status =
+            page_table_acquire(engine->pool, request->n_canvas, &request->lanes[i].pages, err);
         if (status == UM_OK) continue;
         request_release_pages(request);
         return status;
@@ -38,8 +38,8 @@ static void start(um_engine *engine, um_request *request) {
 }
 
 /* Ends what was cancelled and admits what waits, first come, first served: a request that waits for
- * pages holds back those behind it, so that a long one is not starved by short ones. Returns whether
- * anything happened. */
+ * pages holds back those behind it, so that a long one is not starved by short ones. Returns
+ * whether anything happened. */
 static bool admit(um_engine *engine) {
     bool has_acted = false, is_blocked = false;
     for (um_request *r = engine->requests; r; r = r->next) {

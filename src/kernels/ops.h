@@ -9,8 +9,8 @@
  *
  * All tensors are row-major, outermost dimension first, float32 unless said otherwise, and
  * contiguous. Outputs must not alias inputs unless said otherwise. Scratch is the caller's: ask
- * *_scratch for its size, pass 64-byte aligned memory. Preconditions are the caller's duty (assert);
- * a status other than UM_OK is a device's failure.
+ * *_scratch for its size, pass 64-byte aligned memory. Preconditions are the caller's duty
+ * (assert); a status other than UM_OK is a device's failure.
  */
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
@@ -41,8 +41,8 @@ typedef struct kv_table {
 
 /* Keys and values of one layer, all pages.
  *   keys   [n_pages, n_kv_heads, head_dim, KV_PAGE_LEN]   position innermost: scores of 16
- *                                                         positions come from one vector a dimension
- *   values [n_pages, n_kv_heads, KV_PAGE_LEN, head_dim]   */
+ *                                                         positions come from one vector a
+ * dimension values [n_pages, n_kv_heads, KV_PAGE_LEN, head_dim]   */
 typedef struct kv_layer {
     float *keys, *values;
 } kv_layer;
@@ -87,9 +87,9 @@ typedef struct mlp_weights {
     matrix gate, up, down;
 } mlp_weights;
 
-/* y[r] = sum over k = 0..n_active-1, in this order, of weights[r, k] * mlp(experts[ids[r, k]], x[r]).
- * Rows are gathered by expert, so each expert's weights are read once.
- *   x, y [n_rows, hidden]; all experts have the same shapes and type. y is overwritten. */
+/* y[r] = sum over k = 0..n_active-1, in this order, of weights[r, k] * mlp(experts[ids[r, k]],
+ * x[r]). Rows are gathered by expert, so each expert's weights are read once. x, y [n_rows,
+ * hidden]; all experts have the same shapes and type. y is overwritten. */
 typedef struct experts_args {
     const float *x;
     float *y;
@@ -101,10 +101,10 @@ typedef struct experts_args {
 
 /* What one scored row asks for. */
 typedef struct score_request {
-    int32_t row;        /* of x */
-    int32_t guide_row;  /* -1, or the row of the unconditional half:
-                         *   l = u + (cfg_scale + 1) * (c - u),  u: guide_row, c: row
-                         * (classifier-free guidance, LLaDA generate.py) */
+    int32_t row;       /* of x */
+    int32_t guide_row; /* -1, or the row of the unconditional half:
+                        *   l = u + (cfg_scale + 1) * (c - u),  u: guide_row, c: row
+                        * (classifier-free guidance, LLaDA generate.py) */
     float cfg_scale;
     double temperature; /* 0: nothing is drawn */
     int32_t top_k;      /* 0: off */
@@ -168,7 +168,8 @@ typedef struct kernel_ops {
                           int32_t dim, float eps);
     /* Rotary embedding in place on the first rotary_dim numbers of each head, halves paired:
      *   (a, b) = (x[i], x[i + rotary_dim/2]) -> (a cos - b sin, b cos + a sin)
-     * x [n_rows, n_heads, head_dim]; positions [n_rows]; cosines, sines [positions, rotary_dim/2] */
+     * x [n_rows, n_heads, head_dim]; positions [n_rows]; cosines, sines [positions, rotary_dim/2]
+     */
     um_status (*rope)(device *dev, float *x, const int32_t *positions, const float *cosines,
                       const float *sines, int32_t n_rows, int32_t n_heads, int32_t head_dim,
                       int32_t rotary_dim);
@@ -179,7 +180,8 @@ typedef struct kernel_ops {
                           int32_t n_rows, int32_t n_kv_heads, int32_t head_dim);
     size_t (*attention_scratch)(const device *dev, const attention_args *args);
     um_status (*attention)(device *dev, const attention_args *args, void *scratch);
-    /* y = silu(gate) * up, elementwise over n numbers; y may be gate. silu(z) = z / (1 + exp(-z)).*/
+    /* y = silu(gate) * up, elementwise over n numbers; y may be gate. silu(z) = z / (1 +
+     * exp(-z)).*/
     um_status (*swiglu)(device *dev, float *y, const float *gate, const float *up, size_t n);
     /* y += x over n numbers. */
     um_status (*add)(device *dev, float *y, const float *x, size_t n);

@@ -31,8 +31,8 @@ um_status config_refuse(const hf_config *config, const char *key, um_error *err)
 um_status shape_check_heads(const transformer_shape *s, um_error *err) {
     if (s->n_heads % s->n_kv_heads != 0)
         FAIL(UM_FORMAT, err,
-             "config.json: %d attention heads are not a multiple of %d key-value heads",
-             s->n_heads, s->n_kv_heads);
+             "config.json: %d attention heads are not a multiple of %d key-value heads", s->n_heads,
+             s->n_kv_heads);
     if (s->rotary_dim % 2 != 0 || s->rotary_dim > s->head_dim || s->rotary_dim < 0)
         FAIL(UM_FORMAT, err,
              "config.json: the rotary dimension must be even and at most the head dimension %d; "
@@ -60,8 +60,8 @@ um_status bind_matrix(const tensor_catalog *catalog, const char *name, int32_t n
 um_status bind_no_more(const tensor_catalog *catalog, const char *name, int32_t n_layers,
                        um_error *err) {
     if (!tensor_catalog_find(catalog, name)) return UM_OK;
-    um_error_set(err, UM_FORMAT,
-                 "config.json says that there are %d layers, but the files hold %s", n_layers, name);
+    um_error_set(err, UM_FORMAT, "config.json says that there are %d layers, but the files hold %s",
+                 n_layers, name);
     um_error_at(err, name, -1);
     return UM_FORMAT;
 }

@@ -42,7 +42,8 @@ enum {
     SIZE_CONTEXT_MAX = 1 << 24
 };
 
-/* Reads a required size of 1..max under the first of two keys that is there (`other` may be NULL). */
+/* Reads a required size of 1..max under the first of two keys that is there (`other` may be NULL).
+ */
 um_status config_size(const hf_config *config, const char *key, const char *other, int32_t max,
                       int32_t *value, um_error *err);
 /* Refuses a feature: fails with UM_UNSUPPORTED where the boolean `key` is true. */

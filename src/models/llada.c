@@ -50,8 +50,7 @@ static um_status refuse_variants(const hf_config *config, um_error *err) {
 
 /* n_kv_heads, or what multi_query_attention says where it is absent (effective_n_kv_heads). */
 static um_status describe_kv_heads(const hf_config *config, transformer_shape *s, um_error *err) {
-    const char *key =
-        hf_config_has(config, "n_kv_heads") ? "n_kv_heads" : "num_key_value_heads";
+    const char *key = hf_config_has(config, "n_kv_heads") ? "n_kv_heads" : "num_key_value_heads";
     bool is_multi_query;
     TRY(hf_config_bool_or(config, "multi_query_attention", false, &is_multi_query, err));
     int64_t value;
@@ -111,8 +110,8 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
     traits->mask_token = is_published ? 126336 : -1;
     traits->extra_stop_token = is_published ? 126348 : -1;
     traits->has_inclusive_threshold = true;
-    /* generate.py: low-confidence remasking, temperature 0; its demonstration uses blocks of 32 with
-     * one token a step. Threshold: Fast-dLLM v1's 0.9. */
+    /* generate.py: low-confidence remasking, temperature 0; its demonstration uses blocks of 32
+     * with one token a step. Threshold: Fast-dLLM v1's 0.9. */
     traits->policy = "schedule";
     traits->block_len = 32;
     traits->threshold = 0.9;
@@ -193,8 +192,8 @@ static um_status bind_layer(const tensor_catalog *catalog, const names *n, int32
 static um_status bind(const hf_config *config, const tensor_catalog *catalog, transformer *t,
                       um_error *err) {
     const transformer_shape *s = &t->shape;
-    const names *n = tensor_catalog_find(catalog, llama_names.embedding) ? &llama_names
-                                                                         : &native_names;
+    const names *n =
+        tensor_catalog_find(catalog, llama_names.embedding) ? &llama_names : &native_names;
     bool is_tied, has_qkv_bias, has_attention_bias;
     TRY(hf_config_bool_or(config, "include_qkv_bias", false, &has_qkv_bias, err));
     TRY(hf_config_bool_or(config, "attention_bias", false, &has_attention_bias, err));
@@ -210,9 +209,9 @@ static um_status bind(const hf_config *config, const tensor_catalog *catalog, tr
     for (int32_t i = 0; i < s->n_layers; i++)
         TRY(bind_layer(catalog, n, i, s, has_qkv_bias || has_attention_bias, &t->layers[i], err));
     char name[160];
-    return bind_no_more(
-        catalog, tensor_name(name, "%s.%d.%s.weight", n->layer, s->n_layers, n->attn_norm),
-        s->n_layers, err);
+    return bind_no_more(catalog,
+                        tensor_name(name, "%s.%d.%s.weight", n->layer, s->n_layers, n->attn_norm),
+                        s->n_layers, err);
 }
 
 const family family_llada = {

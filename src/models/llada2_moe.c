@@ -237,9 +237,9 @@ static um_status bind(const hf_config *config, const tensor_catalog *catalog, tr
     }
     /* Ling 2.0 may carry layers for multi-token prediction behind the others; they are not used. */
     if (hf_config_has(config, "num_nextn_predict_layers")) return UM_OK;
-    return bind_no_more(
-        catalog, tensor_name(name, "model.layers.%d.input_layernorm.weight", s->n_layers),
-        s->n_layers, err);
+    return bind_no_more(catalog,
+                        tensor_name(name, "model.layers.%d.input_layernorm.weight", s->n_layers),
+                        s->n_layers, err);
 }
 
 const family family_llada2_moe = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening a model: files to catalog, config to family, family to transformer. The catalog stays open
- * as long as the model, because the weights are its mapped bytes.
+ * Opening a model: files to catalog, config to family, family to transformer. The catalog stays
+ * open as long as the model, because the weights are its mapped bytes.
  */
 #include "models/model.h"
 
@@ -93,12 +93,12 @@ static um_status find_defaults(model *m, um_error *err) {
     info->block_len = value ? (int32_t)value : traits->block_len;
     info->steps = traits->steps;
     info->post_steps = traits->post_steps;
-    TRY(hf_config_generation_real_or(config, "threshold", 0, 1, traits->threshold,
-                                     &info->threshold, err));
+    TRY(hf_config_generation_real_or(config, "threshold", 0, 1, traits->threshold, &info->threshold,
+                                     err));
     info->edit_threshold = traits->edit_threshold;
-    /* Published generation configs carry values for sampling (temperature 0.7 and the like) that the
-     * families' own generate() never reads; only a config that names a block length is one of ours
-     * or of a block-diffusion model, and is believed. */
+    /* Published generation configs carry values for sampling (temperature 0.7 and the like) that
+     * the families' own generate() never reads; only a config that names a block length is one of
+     * ours or of a block-diffusion model, and is believed. */
     bool is_diffusion = value != 0;
     TRY(hf_config_generation_real_or(config, "temperature", 0, 1e6, 0, &real, err));
     info->temperature = is_diffusion ? real : 0;
@@ -124,8 +124,8 @@ static void fill_info(model *m) {
     info->n_experts = s->n_experts;
     info->n_active = s->n_active;
     info->n_shared_experts = s->expert_inner ? s->shared_inner / s->expert_inner : 0;
-    info->cache_bytes_per_token = (int64_t)s->n_layers * s->n_kv_heads * s->head_dim * 2 *
-                                  (int64_t)sizeof(float);
+    info->cache_bytes_per_token =
+        (int64_t)s->n_layers * s->n_kv_heads * s->head_dim * 2 * (int64_t)sizeof(float);
 }
 
 um_status model_open(const char *directory, int32_t mask_token, model **out, um_error *err) {
@@ -142,8 +142,7 @@ um_status model_open(const char *directory, int32_t mask_token, model **out, um_
     TRY_GOTO(find_defaults(m, err), cleanup);
     TRY_GOTO(tensor_catalog_open_directory(directory, &m->catalog, err), cleanup);
     count_tensors(m);
-    m->weights.layers =
-        memory_calloc((size_t)m->weights.shape.n_layers, sizeof *m->weights.layers);
+    m->weights.layers = memory_calloc((size_t)m->weights.shape.n_layers, sizeof *m->weights.layers);
     if (!m->weights.layers) {
         status = um_error_set(err, UM_NO_MEMORY, "no memory for the layers' table");
         goto cleanup;

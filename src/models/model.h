@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A loaded model, as the engine sees it: what it is, and a forward pass over rows of many sequences.
- * Knows files and devices; knows neither requests nor policies.
+ * A loaded model, as the engine sees it: what it is, and a forward pass over rows of many
+ * sequences. Knows files and devices; knows neither requests nor policies.
  */
 #ifndef MODELS_MODEL_H
 #define MODELS_MODEL_H
@@ -15,7 +15,7 @@
 typedef struct model_traits {
     um_attention attention;
     int32_t context;
-    int32_t mask_token; /* of the architecture's published models, or -1; the last resort */
+    int32_t mask_token;       /* of the architecture's published models, or -1; the last resort */
     int32_t extra_stop_token; /* a second end token of the published models, or -1 */
     /* The confidence of a drawn token: its probability under softmax(l / T) over the candidates
      * (LLaDA2), or under the untempered softmax (LLaDA). */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The forward pass, from embedding to scores, as plain calls in order. Everything a step needs comes
- * from one arena whose size is known before the step.
+ * The forward pass, from embedding to scores, as plain calls in order. Everything a step needs
+ * comes from one arena whose size is known before the step.
  */
 #include "models/transformer.h"
 
@@ -208,8 +208,7 @@ static um_status attention_block(const transformer *t, const layer_weights *laye
     TRY(ops->linear(dev, b->v, b->normed, &layer->wv.w, layer->wv.bias, n));
     if (layer->q_norm) {
         TRY(ops->rms_norm(dev, b->q, b->q, layer->q_norm, n * s->n_heads, head_dim, s->rms_eps));
-        TRY(ops->rms_norm(dev, b->k, b->k, layer->k_norm, n * s->n_kv_heads, head_dim,
-                          s->rms_eps));
+        TRY(ops->rms_norm(dev, b->k, b->k, layer->k_norm, n * s->n_kv_heads, head_dim, s->rms_eps));
     }
     TRY(ops->rope(dev, b->q, batch->positions, t->cosines, t->sines, n, s->n_heads, head_dim,
                   s->rotary_dim));
@@ -234,8 +233,8 @@ static um_status plain_mlp(const transformer_shape *s, const mlp_weights *mlp, d
     return ops->add(dev, b->x, to, (size_t)n * (size_t)s->hidden);
 }
 
-static um_status mlp_block(const transformer *t, const layer_weights *layer, device *dev,
-                           int32_t n, const step_buffers *b) {
+static um_status mlp_block(const transformer *t, const layer_weights *layer, device *dev, int32_t n,
+                           const step_buffers *b) {
     const transformer_shape *s = &t->shape;
     const kernel_ops *ops = dev->ops;
     TRY(ops->rms_norm(dev, b->normed, b->x, layer->mlp_norm, n, s->hidden, s->rms_eps));

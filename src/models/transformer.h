@@ -3,8 +3,9 @@
  * The weights of a transformer by role, and its forward pass. Knows no family and no file names.
  * A layer is
  *
- *   h = x + wo . attention(rope(q_norm(wq . n)), rope(k_norm(wk . n)), wv . n),  n = rms(x) * attn_norm
- *   y = h + mlp(rms(h) * mlp_norm)            mlp: one gated MLP, or routed experts plus shared one
+ *   h = x + wo . attention(rope(q_norm(wq . n)), rope(k_norm(wk . n)), wv . n),  n = rms(x) *
+ * attn_norm y = h + mlp(rms(h) * mlp_norm)            mlp: one gated MLP, or routed experts plus
+ * shared one
  */
 #ifndef MODELS_TRANSFORMER_H
 #define MODELS_TRANSFORMER_H
@@ -52,10 +53,10 @@ typedef struct transformer_shape {
 
 typedef struct transformer {
     transformer_shape shape;
-    matrix embedding; /* [embeddings, hidden] */
-    matrix head;      /* [vocab, hidden] */
-    float *final_norm; /* [hidden] */
-    layer_weights *layers; /* [n_layers] */
+    matrix embedding;       /* [embeddings, hidden] */
+    matrix head;            /* [vocab, hidden] */
+    float *final_norm;      /* [hidden] */
+    layer_weights *layers;  /* [n_layers] */
     float *cosines, *sines; /* [n_positions, rotary_dim / 2] */
     int32_t n_positions;
 } transformer;

@@ -7,12 +7,12 @@
 
 const char *dtype_name(dtype type) {
     switch (type) {
-    case DTYPE_F32:
-        return "F32";
-    case DTYPE_F16:
-        return "F16";
-    case DTYPE_BF16:
-        return "BF16";
+        case DTYPE_F32:
+            return "F32";
+        case DTYPE_F16:
+            return "F16";
+        case DTYPE_BF16:
+            return "BF16";
     }
     return "?";
 }

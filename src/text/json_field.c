@@ -66,8 +66,8 @@ um_status json_field_array(const json_t *object, const char *where, const char *
     return UM_OK;
 }
 
-um_status json_field_parse(const char *text, size_t n_bytes, const char *name,
-                           bool has_big_numbers, json_t **root, um_error *err) {
+um_status json_field_parse(const char *text, size_t n_bytes, const char *name, bool has_big_numbers,
+                           json_t **root, um_error *err) {
     json_error_t fault;
     size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
     *root = json_loadb(text, n_bytes, flags, &fault);

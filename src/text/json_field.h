@@ -28,7 +28,7 @@ um_status json_field_array(const json_t *object, const char *where, const char *
 /* Parses a document: duplicate keys refused, zero characters in strings allowed. An integer beyond
  * 64 bits is UM_FORMAT, or, with has_big_numbers, all integers are read as reals. The caller owns
  * *root (json_decref). `name` is the file's name for the sentence. */
-um_status json_field_parse(const char *text, size_t n_bytes, const char *name,
-                           bool has_big_numbers, json_t **root, um_error *err);
+um_status json_field_parse(const char *text, size_t n_bytes, const char *name, bool has_big_numbers,
+                           json_t **root, um_error *err);
 
 #endif

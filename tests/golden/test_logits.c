@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Logits against the families' own code: golden.safetensors of each model folder holds input ids and
- * the float32 logits that the reference gave for them. Every tier that this processor has.
+ * Logits against the families' own code: golden.safetensors of each model folder holds input ids
+ * and the float32 logits that the reference gave for them. Every tier that this processor has.
  *
  * With arguments, checks one other folder: test_logits DIRECTORY TENSOR BLOCK
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Decoding against the families' own code, forward by forward: traces.json of each model folder says
- * what went into every forward of the reference and what came out. A difference at a near tie is
- * reported with both probabilities and fails beyond 1e-5.
+ * Decoding against the families' own code, forward by forward: traces.json of each model folder
+ * says what went into every forward of the reference and what came out. A difference at a near tie
+ * is reported with both probabilities and fails beyond 1e-5.
  *
  * With arguments, checks those folders instead: test_traces DIRECTORY...
  */
@@ -85,7 +85,8 @@ static void compare_inputs(const json_t *trace, const recorded_step *step, int i
         if (n == n_canvas)
             offset = (size_t)step->first_position;
         else
-            assert_true(n == (size_t)step->n_inputs || n == n_canvas - (size_t)step->first_position);
+            assert_true(n == (size_t)step->n_inputs ||
+                        n == n_canvas - (size_t)step->first_position);
     } else {
         assert_int_equal(n, step->n_inputs);
     }
@@ -102,7 +103,8 @@ static void compare_inputs(const json_t *trace, const recorded_step *step, int i
         double expected = json_number_value(json_array_get(tops, at));
         double found = (double)step->changes[j].probability;
         /* The reference rounds to seven digits; under guidance it recorded the conditional half. */
-        if (number(trace, "cfg_scale", 0) == 0 && !(found - expected < 1e-5 && expected - found < 1e-5))
+        if (number(trace, "cfg_scale", 0) == 0 &&
+            !(found - expected < 1e-5 && expected - found < 1e-5))
             fail_msg("%s, forward %d, position %d: probability %.9g, the reference's %.9g", what, i,
                      step->changes[j].position, found, expected);
     }

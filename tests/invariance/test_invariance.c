@@ -186,12 +186,13 @@ static void test_batch(void **state) {
             um_request_options options[N_BATCH];
             recording together[N_BATCH], alone;
             for (int j = 0; j < N_BATCH; j++)
-                make_options(engine, &decodes[j % n_decodes(&models[i])], (uint64_t)j + 100, prompts[j],
-                             &options[j]);
+                make_options(engine, &decodes[j % n_decodes(&models[i])], (uint64_t)j + 100,
+                             prompts[j], &options[j]);
             recording_run(engine, options, N_BATCH, together);
             for (int j = 0; j < N_BATCH; j++) {
                 char what[256];
-                describe(what, is_tight ? "alone and in a batch that waits" : "alone and in a batch",
+                describe(what,
+                         is_tight ? "alone and in a batch that waits" : "alone and in a batch",
                          &models[i], &decodes[j % n_decodes(&models[i])], j);
                 recording_run(engine, &options[j], 1, &alone);
                 recording_assert_equal(&alone, &together[j], what);
@@ -222,9 +223,9 @@ static void test_folding(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cache),   cmocka_unit_test(test_prefill),
-        cmocka_unit_test(test_again),   cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_batch),   cmocka_unit_test(test_folding),
+        cmocka_unit_test(test_cache), cmocka_unit_test(test_prefill),
+        cmocka_unit_test(test_again), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_batch), cmocka_unit_test(test_folding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

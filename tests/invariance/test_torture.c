@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Every allocation made to fail in turn while a model is loaded, a prompt encoded and an answer
- * written: never a crash, never a leak, always UM_NO_MEMORY and a sentence, and the next try without
- * faults gives the right answer. jansson's allocations go through the same counter in a test of
- * their own: version 2.14 reports some of its failures as errors of syntax, or loses a character.
+ * written: never a crash, never a leak, always UM_NO_MEMORY and a sentence, and the next try
+ * without faults gives the right answer. jansson's allocations go through the same counter in a
+ * test of their own: version 2.14 reports some of its failures as errors of syntax, or loses a
+ * character.
  */
 #include <jansson.h>
 #include <setjmp.h>
@@ -77,7 +78,8 @@ static void run(const char *directory, bool has_tokenizer, attempt *a) {
     if (has_tokenizer) {
         a->status = um_tokenizer_open(directory, &tokenizer, &err);
         if (a->status == UM_OK)
-            a->status = um_tokenizer_render_chat(tokenizer, messages, NULL, NULL, true, &text, &err);
+            a->status =
+                um_tokenizer_render_chat(tokenizer, messages, NULL, NULL, true, &text, &err);
         if (a->status == UM_OK)
             a->status = um_tokenizer_encode(tokenizer, text, strlen(text), &ids, &n_ids, &err);
     }

@@ -20,7 +20,8 @@ um_engine *recording_open(const char *directory, int n_threads, int64_t cache_to
     options.directory = directory;
     options.n_threads = n_threads;
     options.cache_tokens = cache_tokens;
-    if (um_engine_open(&options, &engine, &err) != UM_OK) fail_msg("%s: %s", directory, err.message);
+    if (um_engine_open(&options, &engine, &err) != UM_OK)
+        fail_msg("%s: %s", directory, err.message);
     return engine;
 }
 

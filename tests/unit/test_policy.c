@@ -32,10 +32,11 @@ static void block_init(block *b, const float confidence[N]) {
         b->states[i] = POSITION_MASKED;
         b->candidates[i] = (candidate){.token = 10 + i, .probability = confidence[i]};
     }
-    b->params = (policy_params){.threshold = 0.9, .edit_threshold = 0.8, .post_steps = 2, .steps = N};
+    b->params =
+        (policy_params){.threshold = 0.9, .edit_threshold = 0.8, .post_steps = 2, .steps = N};
     b->decision.changes = b->changes;
-    b->view = (policy_view){.n = N, .tokens = b->tokens, .states = b->states,
-                            .candidates = b->candidates};
+    b->view = (policy_view){
+        .n = N, .tokens = b->tokens, .states = b->states, .candidates = b->candidates};
 }
 
 static void step(const policy *p, block *b) {
@@ -154,7 +155,8 @@ static void test_random_order(void **state) {
         assert_int_equal(again.changes[0].index, b.changes[0].index);
     }
     double chi_square = 0, expected = (double)N_SEEDS / N;
-    for (int i = 0; i < N; i++) chi_square += (first[i] - expected) * (first[i] - expected) / expected;
+    for (int i = 0; i < N; i++)
+        chi_square += (first[i] - expected) * (first[i] - expected) / expected;
     assert_true(chi_square < 24.3); /* 7 degrees of freedom, 0.1 % */
 }
 
