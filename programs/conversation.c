@@ -88,6 +88,8 @@ static um_status take_line(answer_job *job, dialogue *talk, const char *line, bo
     if (status == UM_CANCELLED && was_interrupted && is_interactive) return UM_OK;
     bool is_lasting = status == UM_IO || status == UM_INTERNAL || status == UM_DEVICE;
     if (!is_interactive || is_lasting) {
+        /* What a pipe says is no word of the command line. */
+        if (status == UM_INVALID) status = told.status = UM_FORMAT;
         *err = told;
         return status;
     }

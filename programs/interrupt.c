@@ -34,6 +34,7 @@ void interrupt_catch(void) {
     sigaction(SIGINT, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
+    sigaction(SIGXFSZ, &action, NULL); /* a file that grows too large is an error of writing */
 }
 
 void interrupt_defer(bool is_deferred) {

@@ -120,7 +120,7 @@ const option_spec option_table[OPTION_COUNT] = {
         INTEGER("prefill-chunk", 1, INT_MAXIMUM, RUN, "prompt tokens in one forward"),
     [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS,
                                 "reference: float32 activations; fast is not in this version"),
-    [OPTION_THREADS] = INTEGER("threads", 1, 4096, RUN | LOGITS, "threads (one for each core)"),
+    [OPTION_THREADS] = INTEGER("threads", 1, 1024, RUN | LOGITS, "threads (one for each core)"),
     [OPTION_MASK_TOKEN] = INTEGER("mask-token", 0, INT_MAXIMUM, RUN | LOGITS | INSPECT,
                                   "id of the mask token (the model's)"),
     [OPTION_WATCH] = FLAG("watch", RUN, "show in the terminal how masks become text"),

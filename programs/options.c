@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,8 +107,9 @@ static um_status parse_integer(const option_spec *spec, const char *text, option
     bool is_number = *text && !strchr(" \t\n\v\f\r+", *text) && *end == '\0';
     /* Above 2^53 the table's maximum is rounded up; errno catches what does not fit at all. */
     if (!is_number || errno || (double)number < spec->minimum || (double)number > spec->maximum)
-        FAIL(UM_INVALID, err, "--%s: expected a whole number from %.0f to %.0f, found \"%s\"",
-             spec->name, spec->minimum, spec->maximum, text);
+        FAIL(UM_INVALID, err, "--%s: expected a whole number from %.0f to %lld, found \"%s\"",
+             spec->name, spec->minimum,
+             spec->maximum >= 0x1p63 ? LLONG_MAX : (long long)spec->maximum, text);
     value->integer = number;
     return UM_OK;
 }
@@ -215,8 +217,9 @@ um_status options_refuse_pair(const options *o, option_id first, option_id secon
 }
 
 um_status options_require(const options *o, option_id id, um_error *err) {
-    if (options_has(o, id)) return UM_OK;
     const option_spec *spec = &option_table[id];
+    const char *text = options_has(o, id) ? options_text(o, id) : NULL;
+    if (options_has(o, id) && (!text || text[0])) return UM_OK;
     FAIL(UM_INVALID, err, "%s %s is missing: %s",
          spec->short_name == 'm'   ? "-m"
          : spec->short_name == 'o' ? "-o"

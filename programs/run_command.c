@@ -35,23 +35,22 @@ static um_status open_tokenizer(const options *o, um_tokenizer **tokenizer, um_e
          directory);
 }
 
-enum { LANES_OF_GUIDANCE = 2, DEFAULT_CACHE_TOKENS = 32768 };
+enum { LANES_OF_GUIDANCE = 2, SMALL_CACHE_TOKENS = 16384, BLOCK_SLACK = 1024 };
 
-/* Positions of the cache: the library's default, unless one request of this model needs more. A
- * request beyond the model's context is left to the library to refuse. */
+/* Positions of the cache that one request needs: its canvas is rounded up to whole blocks, and its
+ * table to pages. A request beyond the model's context is left to the library to refuse, with a
+ * cache of the default size: it should hear of the context, and not of memory. */
 static um_status cache_tokens(const options *o, const um_request_options *r, size_t n_prompt,
                               int64_t *n_tokens, um_error *err) {
     um_model_info info;
     int64_t n_lanes = r->cfg_scale > 0 ? LANES_OF_GUIDANCE : 1;
-    int64_t n_wanted = (int64_t)n_prompt + r->max_tokens;
-    *n_tokens = 0;
-    if (n_wanted * n_lanes < DEFAULT_CACHE_TOKENS && n_lanes == 1) return UM_OK;
+    int64_t n_canvas = (int64_t)n_prompt + r->max_tokens;
+    int64_t block = r->block_len > BLOCK_SLACK ? r->block_len : BLOCK_SLACK;
+    *n_tokens = n_lanes * (n_canvas + block);
+    if (*n_tokens <= SMALL_CACHE_TOKENS) return UM_OK;
     TRY(um_model_inspect(options_text(o, OPTION_MODEL),
                          (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1), &info, err));
-    if (n_wanted > info.context) return UM_OK;
-    /* A canvas is rounded up to blocks, a table to pages. */
-    int64_t block = r->block_len ? r->block_len : info.block_len;
-    *n_tokens = n_lanes * (n_wanted + block + 64);
+    if (n_canvas > info.context || block > (int64_t)info.context + BLOCK_SLACK) *n_tokens = 0;
     return UM_OK;
 }
 

@@ -113,7 +113,8 @@ static um_status tokenize_chat(const um_tokenizer *tokenizer, const options *o, 
         status = print_ids_of(tokenizer, text, strlen(text), err);
     else if (status == UM_OK)
         print_text(text, strlen(text));
-    if (status == UM_INVALID) status = blame_file(path, err);
+    /* The sentence says whether messages, tools or template are at fault: all of them are files. */
+    if (status == UM_INVALID) status = err->status = UM_FORMAT;
 cleanup:
     um_free(text);
     memory_free(tools);

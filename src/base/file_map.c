@@ -15,7 +15,8 @@
 #include "base/memory.h"
 
 static um_status open_regular(const char *path, int *fd, size_t *n_bytes, um_error *err) {
-    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* O_NONBLOCK: a FIFO without a writer must not hold us up before fstat tells what it is. */
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (*fd < 0) {
         um_status status = errno == ENOENT || errno == ENOTDIR ? UM_NOT_FOUND : UM_IO;
         um_error_set(err, status, "cannot open %s: %s", path, strerror(errno));

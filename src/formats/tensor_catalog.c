@@ -218,8 +218,11 @@ static void find_other_format(const char *directory, char *name, size_t n_name) 
         for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
             size_t n_ending = strlen(endings[i]);
             if (n < n_ending || strcmp(entry->d_name + n - n_ending, endings[i]) != 0) continue;
-            /* The first by name, so that the sentence does not depend on the file system. */
-            if (!name[0] || strcmp(entry->d_name, name) < 0)
+            /* The one that was looked for and is no regular file; else the first by name, so that
+             * the sentence does not depend on the file system. */
+            bool is_wanted = strcmp(entry->d_name, single_name) == 0;
+            bool is_first = !name[0] || strcmp(entry->d_name, name) < 0;
+            if (is_wanted || (is_first && strcmp(name, single_name) != 0))
                 snprintf(name, n_name, "%s", entry->d_name);
         }
     }
@@ -236,7 +239,13 @@ static um_status say_nothing_found(const char *directory, um_error *err) {
                      directory, index_name, single_name);
     } else {
         find_other_format(directory, other, sizeof other);
-        if (other[0])
+        const char *ending = strrchr(other, '.');
+        if (strcmp(other, single_name) == 0)
+            um_error_set(err, UM_NOT_FOUND, "%s: %s is not a regular file", directory, other);
+        else if (ending && strcmp(ending, ".safetensors") == 0)
+            um_error_set(err, UM_NOT_FOUND, "%s: expected %s or %s, found %s without an index",
+                         directory, index_name, single_name, json_text_excerpt(other, excerpt));
+        else if (other[0])
             um_error_set(err, UM_NOT_FOUND,
                          "%s: expected %s or %s, found %s, which this version does not support",
                          directory, index_name, single_name, json_text_excerpt(other, excerpt));

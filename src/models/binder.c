@@ -57,12 +57,12 @@ um_status bind_matrix(const tensor_catalog *catalog, const char *name, int32_t n
     return UM_OK;
 }
 
-um_status bind_no_more(const tensor_catalog *catalog, const char *name, int32_t n_layers,
-                       um_error *err) {
+um_status bind_absent(const tensor_catalog *catalog, const char *name, const char *key,
+                      int32_t value, um_error *err) {
     if (!tensor_catalog_find(catalog, name)) return UM_OK;
-    um_error_set(err, UM_FORMAT, "config.json says that there are %d layers, but the files hold %s",
-                 n_layers, name);
-    um_error_at(err, name, -1);
+    um_error_set(err, UM_FORMAT, "config.json: \"%s\" is %d, but the files hold %s", key, value,
+                 name);
+    um_error_at(err, key, -1);
     return UM_FORMAT;
 }
 

@@ -51,10 +51,10 @@ um_status config_refuse(const hf_config *config, const char *key, um_error *err)
 /* n_heads is a multiple of n_kv_heads; rotary_dim is even and within head_dim. */
 um_status shape_check_heads(const transformer_shape *shape, um_error *err);
 
-/* Fails where the files hold a layer more than the config says: name is that of a tensor of layer
- * n_layers. Half a model would run and write nonsense. */
-um_status bind_no_more(const tensor_catalog *catalog, const char *name, int32_t n_layers,
-                       um_error *err);
+/* Fails where the files hold a tensor that the config says is not there: part of a model would run
+ * and write nonsense. `key` and `value` are the config's, as the sentence quotes them. */
+um_status bind_absent(const tensor_catalog *catalog, const char *name, const char *key,
+                      int32_t value, um_error *err);
 /* A tensor name: prefix + layer number + rest, as printf. Returns buffer. */
 const char *tensor_name(char buffer[160], const char *format, ...) BASE_PRINTF(2, 3);
 /* A weight of exactly [n_out, n_in]. */

@@ -209,9 +209,9 @@ static um_status bind(const hf_config *config, const tensor_catalog *catalog, tr
     for (int32_t i = 0; i < s->n_layers; i++)
         TRY(bind_layer(catalog, n, i, s, has_qkv_bias || has_attention_bias, &t->layers[i], err));
     char name[160];
-    return bind_no_more(catalog,
-                        tensor_name(name, "%s.%d.%s.weight", n->layer, s->n_layers, n->attn_norm),
-                        s->n_layers, err);
+    return bind_absent(
+        catalog, tensor_name(name, "%s.%d.%s.weight", n->layer, s->n_layers, n->attn_norm),
+        hf_config_has(config, "n_layers") ? "n_layers" : "num_hidden_layers", s->n_layers, err);
 }
 
 const family family_llada = {

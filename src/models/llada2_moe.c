@@ -143,9 +143,11 @@ static um_status bind_moe(const hf_config *config, const tensor_catalog *catalog
     TRY(bind_matrix(catalog, tensor_name(name, "%s.gate.weight", prefix), s->n_experts, s->hidden,
                     &moe->router, err));
     TRY(hf_config_bool_or(config, "moe_router_enable_expert_bias", true, &has_bias, err));
+    tensor_name(name, "%s.gate.expert_bias", prefix);
     if (has_bias)
-        TRY(bind_vector(catalog, tensor_name(name, "%s.gate.expert_bias", prefix), s->n_experts,
-                        &moe->router_bias, err));
+        TRY(bind_vector(catalog, name, s->n_experts, &moe->router_bias, err));
+    else
+        TRY(bind_absent(catalog, name, "moe_router_enable_expert_bias", 0, err));
     moe->experts = memory_calloc((size_t)s->n_experts, sizeof *moe->experts);
     if (!moe->experts) FAIL(UM_NO_MEMORY, err, "no memory for %d experts", s->n_experts);
     for (int32_t i = 0; i < s->n_experts; i++)
@@ -156,7 +158,9 @@ static um_status bind_moe(const hf_config *config, const tensor_catalog *catalog
             moe->experts[i].up.type != moe->experts[0].gate.type ||
             moe->experts[i].down.type != moe->experts[0].gate.type)
             FAIL(UM_UNSUPPORTED, err, "%s: experts are stored in different types", prefix);
-    if (!s->shared_inner) return UM_OK;
+    if (!s->shared_inner)
+        return bind_absent(catalog, tensor_name(name, "%s.shared_experts.gate_proj.weight", prefix),
+                           "num_shared_experts", 0, err);
     return bind_mlp(catalog, tensor_name(expert, "%s.shared_experts", prefix), s->hidden,
                     s->shared_inner, &moe->shared, err);
 }
@@ -197,6 +201,9 @@ static um_status bind_attention(const hf_config *config, const tensor_catalog *c
                         s->head_dim, &layer->q_norm, err));
         TRY(bind_vector(catalog, tensor_name(name, "%s.key_layernorm.weight", prefix), s->head_dim,
                         &layer->k_norm, err));
+    } else {
+        TRY(bind_absent(catalog, tensor_name(name, "%s.query_layernorm.weight", prefix),
+                        "use_qk_norm", 0, err));
     }
     TRY(bind_matrix(catalog, tensor_name(name, "%s.dense.weight", prefix), s->hidden, q_width,
                     &layer->wo.w, err));
@@ -237,9 +244,9 @@ static um_status bind(const hf_config *config, const tensor_catalog *catalog, tr
     }
     /* Ling 2.0 may carry layers for multi-token prediction behind the others; they are not used. */
     if (hf_config_has(config, "num_nextn_predict_layers")) return UM_OK;
-    return bind_no_more(catalog,
-                        tensor_name(name, "model.layers.%d.input_layernorm.weight", s->n_layers),
-                        s->n_layers, err);
+    return bind_absent(catalog,
+                       tensor_name(name, "model.layers.%d.input_layernorm.weight", s->n_layers),
+                       "num_hidden_layers", s->n_layers, err);
 }
 
 const family family_llada2_moe = {

@@ -90,7 +90,12 @@ static um_status find_defaults(model *m, um_error *err) {
     copy_name(info->policy, sizeof info->policy, traits->policy);
     info->remask = UM_REMASK_LOW_CONFIDENCE;
     TRY(hf_config_generation_int_or(config, "block_length", 1, SIZE_CONTEXT_MAX, 0, &value, err));
+    if (value > traits->context)
+        FAIL(UM_FORMAT, err,
+             "generation_config.json: \"block_length\" is %lld, more than the context of %d",
+             (long long)value, traits->context);
     info->block_len = value ? (int32_t)value : traits->block_len;
+    if (info->block_len > traits->context) info->block_len = traits->context;
     info->steps = traits->steps;
     info->post_steps = traits->post_steps;
     TRY(hf_config_generation_real_or(config, "threshold", 0, 1, traits->threshold, &info->threshold,
@@ -128,11 +133,22 @@ static void fill_info(model *m) {
         (int64_t)s->n_layers * s->n_kv_heads * s->head_dim * 2 * (int64_t)sizeof(float);
 }
 
+/* Weights of a quantized checkpoint mean nothing without the rule that this key describes. */
+static um_status refuse_quantized(const hf_config *config, um_error *err) {
+    if (!hf_config_has(config, "quantization_config")) return UM_OK;
+    um_error_set(err, UM_UNSUPPORTED,
+                 "config.json: \"quantization_config\" is set; this version reads weights in "
+                 "float32, float16 and bfloat16");
+    um_error_at(err, "quantization_config", -1);
+    return UM_UNSUPPORTED;
+}
+
 um_status model_open(const char *directory, int32_t mask_token, model **out, um_error *err) {
     um_status status = UM_OK;
     model *m = memory_calloc(1, sizeof *m);
     if (!m) FAIL(UM_NO_MEMORY, err, "no memory for a model");
     TRY_GOTO(hf_config_open(directory, &m->config, err), cleanup);
+    TRY_GOTO(refuse_quantized(m->config, err), cleanup);
     TRY_GOTO(family_find(m->config, &m->kind, err), cleanup);
     m->traits.mask_token = m->traits.extra_stop_token = -1;
     TRY_GOTO(m->kind->describe(m->config, &m->weights.shape, &m->traits, err), cleanup);

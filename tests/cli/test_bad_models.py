@@ -2,6 +2,7 @@
 import sys
 import json
 import os
+import shutil
 import struct
 
 sys.dont_write_bytecode = True
@@ -149,4 +150,51 @@ def test_tokenizer(folder):
     refused("run", "-m", model, "-p", "x", "--system", "y", code=2, says=["--system", "template"])
 
 
-main([test_missing, test_config, test_weights, test_nan, test_shards, test_tokenizer])
+def test_fifos(folder):
+    """A FIFO without a writer is refused at once; opening it must not wait for one."""
+    for name in ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"]:
+        model = copy_model(folder)
+        path = model + "/" + name
+        if os.path.lexists(path):
+            os.unlink(path)
+        os.mkfifo(path)
+        if name == "tokenizer.json":
+            refused("run", "-m", model, "-p", "x", code=1, says="unmask run: ")
+        else:
+            refused("run", "-m", model, *RUN, code=1, says="not a regular file")
+        shutil.rmtree(model)
+    refused("tokenize", "-m", DEMO, "--file", fifo(folder), code=1, says="not a regular file")
+
+
+def fifo(folder):
+    path = folder + "/fifo"
+    os.mkfifo(path)
+    return path
+
+
+def test_contradictions(folder):
+    """Switches that leave tensors of the file unread would run a part of the model."""
+    model = copy_model(folder)
+    for key, value in [("use_qk_norm", False), ("num_shared_experts", 0), ("num_hidden_layers", 2),
+                       ("moe_router_enable_expert_bias", False)]:
+        config = read_bytes(model + "/config.json")
+        edit_json(model + "/config.json", **{key: value})
+        refused("run", "-m", model, *RUN, code=1, says=key)
+        replace_bytes(model + "/config.json", config)
+    edit_json(model + "/config.json", quantization_config={"bits": 4})
+    refused("run", "-m", model, *RUN, code=1, says="quantization_config")
+
+
+def test_long_context(folder):
+    """The cache holds what one request needs, whatever its blocks."""
+    model = copy_model(folder)
+    edit_json(model + "/config.json", max_position_embeddings=65536)
+    run("run", "-m", model, *RUN, "--block", "2000", "--steps", "1")
+    edit_json(model + "/config.json", max_position_embeddings=20)
+    run("run", "-m", model, *RUN)  # the default block is no longer than the context
+    with open(model + "/generation_config.json", "w") as file:
+        json.dump({"block_length": 99999}, file)
+    refused("run", "-m", model, *RUN, code=1, says="block_length")
+
+
+main([test_fifos, test_contradictions, test_long_context, test_missing, test_config, test_weights, test_nan, test_shards, test_tokenizer])

@@ -26,10 +26,9 @@ pc=$(find "$folder" -name unmask.pc)
 lines=$(wc -l <"$project/examples/minimal.c")
 [ "$lines" -lt 60 ] || fail "examples/minimal.c has $lines lines"
 
-# configure_file wrote the prefix of the configuration; pkg-config is told the one of this test.
 export PKG_CONFIG_PATH
 PKG_CONFIG_PATH=$(dirname "$pc")
-flags=$(pkg-config --define-variable=prefix="$folder" --cflags --libs unmask)
+flags=$(pkg-config --cflags --libs unmask)
 sanitizers=$(sed -n 's/^UNMASK_SANITIZE:STRING=\(..*\)/-fsanitize=\1/p' "$build/CMakeCache.txt")
 compiler=$(sed -n 's/^CMAKE_C_COMPILER:[A-Z]*=//p' "$build/CMakeCache.txt")
 # shellcheck disable=SC2086
