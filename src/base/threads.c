@@ -123,16 +123,29 @@ int threads_available(void) {
     return n > 0 ? n : 1;
 }
 
+/* The index of the core on which the caller runs now, or 0. */
+static int core_of_caller(hwloc_topology_t topology, int n_cores) {
+    int cpu = sched_getcpu();
+    for (int i = 0; cpu >= 0 && i < n_cores; i++) {
+        hwloc_obj_t core = hwloc_get_obj_by_type(topology, HWLOC_OBJ_CORE, (unsigned)i);
+        if (core && hwloc_bitmap_isset(core->cpuset, (unsigned)cpu)) return i;
+    }
+    return 0;
+}
+
 /* Pins each worker to a core of its own when there are enough; leaves them to the system otherwise,
  * since two pinned threads on one core are worse than two free ones. The caller's thread is the
- * host program's and is not touched. Failure to pin is no failure of the pool. */
+ * host program's and is not touched; workers take the cores after its own, because a worker pinned
+ * to the caller's core makes both wait. Failure to pin is no failure of the pool. */
 static void pin_workers(thread_pool *pool) {
     hwloc_topology_t topology;
     if (hwloc_topology_init(&topology) != 0) return;
     if (hwloc_topology_load(topology) == 0) {
         int n_cores = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE);
+        int first = core_of_caller(topology, n_cores);
         for (int i = 1; i < pool->n_threads && pool->n_threads <= n_cores; i++) {
-            hwloc_obj_t core = hwloc_get_obj_by_type(topology, HWLOC_OBJ_CORE, (unsigned)i);
+            hwloc_obj_t core =
+                hwloc_get_obj_by_type(topology, HWLOC_OBJ_CORE, (unsigned)((first + i) % n_cores));
             if (core) hwloc_set_thread_cpubind(topology, pool->workers[i].thread, core->cpuset, 0);
         }
     }
