@@ -102,8 +102,9 @@ UM_API um_status um_tokenizer_encode(const um_tokenizer *tokenizer, const char *
                                      size_t n_bytes, int32_t **ids, size_t *n_ids, um_error *err);
 
 /* Decodes ids [n_ids] to UTF-8; bytes that form no character become U+FFFD. With skip_special,
- * special tokens give nothing. *text is the caller's, zero-terminated, freed with um_free;
- * *n_bytes (may be NULL) is its length. UM_INVALID for an id outside the vocabulary. */
+ * special tokens give nothing, and neither do ids that no token has: models have rows to spare.
+ * *text is the caller's, zero-terminated, freed with um_free; *n_bytes (may be NULL) is its length.
+ * UM_INVALID for a negative id, and without skip_special for one that no token has. */
 UM_API um_status um_tokenizer_decode(const um_tokenizer *tokenizer, const int32_t *ids,
                                      size_t n_ids, bool skip_special, char **text, size_t *n_bytes,
                                      um_error *err);

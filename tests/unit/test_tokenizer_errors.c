@@ -298,6 +298,13 @@ static void test_config(void **state) {
     static const int32_t hole = 5;
     char *text;
     assert_int_equal(tokenizer_decode(t, &hole, 1, false, &text, NULL, &err), UM_INVALID);
+    /* An answer may hold an id that no token has: it has no text, and the answer stands. */
+    const int32_t spare[] = {hole, INT32_MAX}, negative = -1;
+    size_t n_spare = 7;
+    assert_int_equal(tokenizer_decode(t, spare, 2, true, &text, &n_spare, &err), UM_OK);
+    assert_int_equal(n_spare, 0);
+    memory_free(text);
+    assert_int_equal(tokenizer_decode(t, &negative, 1, true, &text, NULL, &err), UM_INVALID);
     int32_t *ids;
     size_t n_ids;
     assert_int_equal(tokenizer_encode(t, "a<late>b<m>", 11, &ids, &n_ids, &err), UM_OK);
