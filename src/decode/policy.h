@@ -82,8 +82,6 @@ const policy *policy_at(int32_t i);
 
 /* ---- For policies ------------------------------------------------------------------------- */
 
-int32_t policy_count_masked(const policy_view *view);
-
 /* Fills order [n] with the indexes of masked positions by falling confidence; ties go to the lower
  * index. Positions that prefer the mask come last: committing the mask is no commit, and the
  * families' code leaves such a position open; only when nothing else is left do they take their

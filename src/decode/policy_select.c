@@ -4,12 +4,6 @@
  */
 #include "decode/policy.h"
 
-int32_t policy_count_masked(const policy_view *view) {
-    int32_t n_masked = 0;
-    for (int32_t i = 0; i < view->n; i++) n_masked += view->states[i] == POSITION_MASKED;
-    return n_masked;
-}
-
 /* True where position a comes before position b. Equal ones keep their order. */
 static bool is_before(const policy_view *view, int32_t a, int32_t b) {
     const candidate *x = &view->candidates[a], *y = &view->candidates[b];

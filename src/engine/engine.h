@@ -66,7 +66,7 @@ struct um_request {
     request_phase phase;
     int32_t n_final;                /* positions whose final keys and values are in their slots */
     int32_t block_first, block_end; /* the open block */
-    int32_t i_block, i_step;
+    int32_t i_step;                 /* forwards of that block so far */
     policy_state policy;
     int32_t forwards, prefill_forwards;
     int64_t prefill_ns, decode_ns;
@@ -115,7 +115,6 @@ struct um_engine {
     int64_t n_steps;
     step_plan plan;
     um_request *requests; /* state_lock; oldest first */
-    int64_t n_live;
 };
 
 /* ---- settings.c --------------------------------------------------------------------------- */

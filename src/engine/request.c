@@ -106,7 +106,6 @@ um_status um_request_create(um_engine *engine, const um_request_options *options
     um_request **end = &engine->requests;
     while (*end) end = &(*end)->next;
     *end = request;
-    engine->n_live++;
     pthread_mutex_unlock(&engine->state_lock);
     *out = request;
     return UM_OK;
@@ -126,7 +125,6 @@ void um_request_destroy(um_request **handle) {
     for (um_request **at = &engine->requests; *at; at = &(*at)->next) {
         if (*at != request) continue;
         *at = request->next;
-        engine->n_live--;
         break;
     }
     pthread_mutex_unlock(&engine->state_lock);

@@ -224,10 +224,6 @@ um_status jinja_value_dict_set(jinja_run *run, jinja_dict *dict, jinja_value key
 
 /* ---- Questions ------------------------------------------------------------------------------ */
 
-bool jinja_value_is(jinja_value v, jinja_kind kind) {
-    return v.kind == kind;
-}
-
 bool jinja_value_is_number(jinja_value v) {
     return v.kind == JINJA_BOOL || v.kind == JINJA_INT || v.kind == JINJA_FLOAT;
 }

@@ -170,7 +170,6 @@ um_status jinja_value_spend_search(jinja_run *run, const jinja_dict *dict, jinja
 const jinja_value *jinja_value_dict_get(const jinja_dict *dict, jinja_value key);
 const jinja_value *jinja_value_dict_find(const jinja_dict *dict, const char *key, size_t n_bytes);
 
-bool jinja_value_is(jinja_value v, jinja_kind kind);
 bool jinja_value_is_number(jinja_value v);              /* also a boolean, as in Python */
 bool jinja_value_is_integer(jinja_value v, int64_t *i); /* int or bool */
 bool jinja_value_is_hashable(jinja_value v);
