@@ -151,6 +151,7 @@ um_status model_open(const char *directory, int32_t mask_token, model **out, um_
     TRY_GOTO(refuse_quantized(m->config, err), cleanup);
     TRY_GOTO(family_find(m->config, &m->kind, err), cleanup);
     m->traits.mask_token = m->traits.extra_stop_token = -1;
+    m->traits.delete_token = m->traits.split_token = -1;
     TRY_GOTO(m->kind->describe(m->config, &m->weights.shape, &m->traits, err), cleanup);
     fill_info(m);
     TRY_GOTO(find_mask(m, directory, mask_token, err), cleanup);

@@ -21,9 +21,17 @@ typedef struct model_traits {
      * (LLaDA2), or under the untempered softmax (LLaDA). */
     bool has_tempered_confidence;
     bool has_inclusive_threshold; /* p >= threshold (Fast-dLLM) instead of p > threshold */
+    bool is_shifted; /* row i predicts position i + 1 (Dream, Fast-dLLM v2) instead of its own */
+    /* A finished block goes through the model once more, and its last row writes the first token of
+     * the next block (Fast-dLLM v2); shifted, block-causal models only. */
+    bool has_seed;
+    int32_t sub_block;    /* positions that are denoised together inside a block; 0: the block */
+    int32_t delete_token; /* an edit token that takes its position away (LLaDA2.2), or -1 */
+    int32_t split_token;  /* an edit token that puts a mask before its position (LLaDA2.2), or -1 */
     /* Decoding defaults; generation_config.json may change them. */
     const char *policy;
-    int32_t block_len, steps, post_steps;
+    int32_t block_len; /* 0: the whole answer (full attention only) */
+    int32_t steps, post_steps;
     double threshold, edit_threshold;
 } model_traits;
 
