@@ -17,6 +17,7 @@ typedef struct model_traits {
     int32_t context;
     int32_t mask_token;       /* of the architecture's published models, or -1; the last resort */
     int32_t extra_stop_token; /* a second end token of the published models, or -1 */
+    int32_t other_stop_token; /* a third, or -1 */
     /* The confidence of a drawn token: its probability under softmax(l / T) over the candidates
      * (LLaDA2), or under the untempered softmax (LLaDA). */
     bool has_tempered_confidence;
