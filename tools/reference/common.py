@@ -250,7 +250,7 @@ class Trace:
         return dict(**head, prompt_ids=tokens[:self.prompt], forwards=self.forwards, output_ids=tokens[self.prompt:])
 
 
-def first_clear(make, seeds=range(1, 40)):
+def first_clear(make, seeds=range(1, 100)):
     """The case of the first seed without near ties and without a committed mask token."""
     for seed in seeds:
         try:
