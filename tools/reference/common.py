@@ -205,12 +205,12 @@ class Trace:
         self.forwards, self.margin, self.pending = [], 1.0, None
 
     def settle(self, first, tokens):
-        """Gives the differences from the canvas to the forward before."""
+        """Gives the differences from the canvas to the forward before; to be called where no forward shows what a step wrote."""
         new = {first + i: t for i, t in enumerate(tokens)}
         changes = [[p, t] for p, t in new.items() if self.canvas.get(p, self.mask_id) != t]
         self.canvas.update(new)
         if self.forwards:
-            self.forwards[-1]["changes"] = changes
+            self.forwards[-1]["changes"] += changes
             assert all(t != self.mask_id for _, t in changes), "commits the mask token"
         if self.pending:
             self.measure({p for p, _ in changes}, **self.pending)
@@ -237,7 +237,7 @@ class Trace:
         """A forward over inputs, the tokens from position first on. groups: the positions among which it chooses, in parts that
         are chosen from separately; threshold: of the confidence, or of the entropy."""
         self.settle(first, inputs)
-        self.forwards.append(dict(first=first, inputs=list(inputs), **more))
+        self.forwards.append(dict(first=first, inputs=list(inputs), changes=[], **more))
         if logits is not None:
             self.pending = dict(first=first, logits=logits, groups=groups, threshold=threshold, entropy=entropy)
 
