@@ -168,7 +168,9 @@ def stub(name, **members):
     parts = name.split(".")
     for i in range(1, len(parts)):
         parent = ".".join(parts[:i])
-        sys.modules.setdefault(parent, types.ModuleType(parent)).__path__ = []
+        if parent not in sys.modules:
+            sys.modules[parent] = types.ModuleType(parent)
+            sys.modules[parent].__path__ = []
     sys.modules[name] = module = types.ModuleType(name)
     for k, v in members.items():
         setattr(module, k, v)
