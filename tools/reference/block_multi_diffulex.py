@@ -42,7 +42,7 @@ def decode(code, model, prompt_ids, blocks, window, add, decoded, threshold):
     scheduler = types.SimpleNamespace(apply_block_writes_map=lambda *ignored: None)
     last = len(prompt_ids) // BLOCK + blocks - 1
     trace = common.Trace(prompt_ids, model.mask_id)
-    while not req.last_block_finished:
+    while not (req.last_block_finished and all(b.is_complete for b in req.dllm_block_buffer.valid_blocks)):
         req.step()
         buffer = req.dllm_block_buffer
         if buffer.valid_blocks and buffer.last_valid_block.block_id == last and req.terminal_context_block is None:

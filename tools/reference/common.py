@@ -249,6 +249,7 @@ class Trace:
         if self.margin < 1e-5:
             return None
         tokens = [self.canvas[p] for p in sorted(self.canvas)]
+        assert self.mask_id not in tokens, "leaves a mask"
         return dict(**head, prompt_ids=tokens[:self.prompt], forwards=self.forwards, output_ids=tokens[self.prompt:])
 
 
