@@ -2,6 +2,7 @@
 authors' modelling code (float32, CPU), a recorder of forwards, and the search for clear-cut cases.
 
 REFERENCE_CODE names the directory that holds the authors' files as sources_canvas.txt lists them."""
+import contextlib
 import importlib
 import json
 import os
@@ -218,7 +219,37 @@ def row_function(folder, block):
 
 # ---- Recording --------------------------------------------------------------------------------
 
-_rand = torch.rand  # the recorder's own noise is torch's even where a script replaces torch.rand
+_rand = torch.rand  # the noise here is torch's even where a script replaces torch.rand
+_SOFTMAX = (torch, "softmax"), (torch.nn.functional, "softmax"), (torch.Tensor, "softmax")
+_softmax = [getattr(*place) for place in _SOFTMAX]
+
+
+@contextlib.contextmanager
+def _softmax_is(functions):
+    saved = [getattr(*place) for place in _SOFTMAX]
+    for place, f in zip(_SOFTMAX, functions):
+        setattr(*place, f)
+    try:
+        yield
+    finally:
+        for place, f in zip(_SOFTMAX, saved):
+            setattr(*place, f)
+
+
+def _true_softmax():
+    return _softmax_is(_softmax)
+
+
+def _shaken_softmax(amplitude, seed):
+    """Every probability that the decoding code takes is off by a factor of up to 1 +- amplitude."""
+    noise = torch.Generator().manual_seed(seed)
+
+    def shaken(f):
+        def g(*a, **k):
+            p = f(*a, **k)
+            return p * (1 + amplitude * (2 * _rand(p.shape, generator=noise) - 1)).to(p.dtype)
+        return g
+    return _softmax_is([shaken(f) for f in _softmax])
 
 
 class Recorder:
@@ -232,7 +263,8 @@ class Recorder:
 
     def __call__(self, x, shift=False):
         self.tokens.append(x[0].tolist())
-        logits = self.rows(x).clone()
+        with _true_softmax():
+            logits = self.rows(x).clone()
         if self.shake:
             logits += self.shake * (2 * _rand(logits.shape, generator=self.noise, dtype=torch.float32) - 1)
         best = logits[0].argmax(-1)
@@ -264,14 +296,15 @@ def random_prompt(n, vocabulary, seed):
     return torch.randint(3, vocabulary - 16, (1, n), generator=torch.Generator().manual_seed(seed)).tolist()[0]
 
 
-def clear_case(run, seeds, shake=1e-4, n_shakes=4):
-    """The first seed whose trace stays the same when every logit moves by up to `shake`: no near ties.
-    run(seed, shake, noise_seed) returns a trace, or None where the case does not fit."""
+def clear_case(run, seeds, shake=1e-4, probability_shake=1e-5, n_shakes=6):
+    """The first seed whose trace stays the same when every logit and every probability moves a little:
+    no near ties. run(seed, shake, noise_seed) returns a trace, or None where the case does not fit."""
+    def shaken(seed, i):
+        with _shaken_softmax(probability_shake, i):
+            return run(seed, shake, i)
     for seed in seeds:
         trace = run(seed, 0.0, 0)
-        if trace is None:
-            continue
-        if all(run(seed, shake, i) == trace for i in range(1, n_shakes + 1)):
+        if trace is not None and all(shaken(seed, i) == trace for i in range(1, n_shakes + 1)):
             return seed, trace
     raise RuntimeError("no clear case among the seeds")
 
