@@ -306,7 +306,7 @@ def clear_case(run, seeds, shake=1e-4, probability_shake=1e-5, n_shakes=6):
         trace = run(seed, 0.0, 0)
         if trace is not None and all(shaken(seed, i) == trace for i in range(1, n_shakes + 1)):
             return seed, trace
-    raise RuntimeError("no clear case among the seeds")
+    raise RuntimeError(f"no clear case among the seeds {seeds}")
 
 
 def write_fixture(name, cases):
