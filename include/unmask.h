@@ -183,6 +183,8 @@ typedef struct um_policy_view {
     int32_t first_position; /* of the window, from the start of the prompt */
     int32_t block_len;      /* positions of a block; the last one of a canvas may be shorter */
     int32_t blocks_left;    /* blocks behind the window that may still be opened */
+    int32_t n_carried;      /* blocks that the last step finished: block-causal models take them
+                               through the model once more, beside the window */
     int32_t i_step;         /* forwards since the window's first block became the first */
     int32_t vocab, mask_token;
     int32_t delete_token, split_token; /* of LLaDA2.2, or -1 */
@@ -213,7 +215,6 @@ typedef struct um_policy_decision {
     um_policy_change *changes; /* [n of the view], the engine's */
     int32_t n_changes;         /* in rising order of index, each index at most once */
     int32_t n_finished;        /* blocks at the front of the window that are frozen now */
-    int32_t n_opened;          /* blocks to add behind the window; UM_POLICY_MULTI_BLOCK only */
 } um_policy_decision;
 
 /* um_policy.flags */
@@ -221,11 +222,11 @@ enum {
     UM_POLICY_SCORES_COMMITTED = 1 << 0, /* committed positions are scored as well as masked ones */
     UM_POLICY_SEES_LOGITS = 1 << 1,      /* view.logits is filled: [scored rows, vocab] is stored */
     UM_POLICY_SEES_SPREAD = 1 << 2,      /* top, second and entropy at a temperature above 0 */
-    UM_POLICY_MULTI_BLOCK = 1 << 3,      /* the window may hold several blocks (params.window) */
-    UM_POLICY_KEEPS_STATE = 1 << 4,      /* state is zeroed once a request, not once a block */
-    UM_POLICY_MAY_IDLE = 1 << 5,         /* a step may change nothing and finish nothing */
-    UM_POLICY_IS_GREEDY = 1 << 6,        /* does not draw: the temperature must be 0 */
-    UM_POLICY_INSERTS = 1 << 7           /* needs a model with edit tokens (LLaDA2.2) */
+    UM_POLICY_MULTI_BLOCK = 1 << 3, /* the window may hold several blocks: open, params.window */
+    UM_POLICY_KEEPS_STATE = 1 << 4, /* state is zeroed once a request, not once a block */
+    UM_POLICY_MAY_IDLE = 1 << 5,    /* a step may change nothing and finish nothing */
+    UM_POLICY_IS_GREEDY = 1 << 6,   /* does not draw: the temperature must be 0 */
+    UM_POLICY_INSERTS = 1 << 7      /* needs a model with edit tokens (LLaDA2.2) */
 };
 
 /* um_policy.reads: which parameters a policy reads. A request that sets another one is refused. */
@@ -254,7 +255,10 @@ typedef struct um_policy {
     size_t (*state_bytes)(const um_policy_params *params, int32_t n);
     /* A sentence that says why these parameters do not do, or NULL; the function may be NULL. */
     const char *(*refuse)(const um_policy_params *params);
-    /* Called from the thread that calls um_engine_step. */
+    /* UM_POLICY_MULTI_BLOCK: how many blocks to add behind the window before a forward; candidates,
+     * logits and draws are not there yet. */
+    int32_t (*open)(const um_policy_view *view);
+    /* Called after a forward, from the thread that calls um_engine_step, as is `open`. */
     void (*step)(const um_policy_view *view, um_policy_decision *decision);
 } um_policy;
 
@@ -283,6 +287,14 @@ typedef enum um_remask {
     UM_REMASK_LOW_CONFIDENCE = 1, /* commit the positions with the highest probability */
     UM_REMASK_RANDOM = 2          /* commit positions drawn uniformly */
 } um_remask;
+
+typedef enum um_request_attention {
+    UM_ATTENTION_OF_MODEL = 0,
+    /* For models of full attention that were fine-tuned so (D2F): the prompt sees itself, a block
+     * of the answer the prompt, earlier blocks and itself. The exact cache then holds keys and
+     * values. */
+    UM_ATTENTION_OF_BLOCKS = 1
+} um_request_attention;
 
 typedef enum um_metric {
     UM_METRIC_DEFAULT = 0,
@@ -407,7 +419,8 @@ typedef struct um_request_options {
     double credit_alpha, credit_beta, credit_gamma; /* `credit`: weight, decay 0..1, power */
     int32_t window;                                 /* `multi-block`: blocks open at once */
     double block_add; /* `multi-block`: share of a block that is decided when the next one opens */
-    double block_ready;  /* `multi-block`: share of a block decided that lets the next one force */
+    double block_ready; /* `multi-block`: share of a block decided that lets the next one force */
+    um_request_attention attention;
     um_metric metric;    /* `multi-block`: what the threshold is compared with */
     bool logits_eos_inf; /* the end-of-text token is never proposed (LLaDA, full attention) */
     bool confidence_eos_eot_inf; /* end-of-turn tokens have no confidence (LLaDA, full attention) */

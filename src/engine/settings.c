@@ -199,7 +199,7 @@ static um_status resolve_policy(const um_model_info *info, const um_request_opti
 /* A part of a block that is denoised by itself; the mask stays that of the block. */
 static um_status resolve_unit(const um_model_info *info, const um_request_options *o,
                               request_settings *s, um_error *err) {
-    bool is_full = info->attention == UM_ATTENTION_FULL;
+    bool is_full = !s->is_causal;
     bool is_multi = s->policy->flags & UM_POLICY_MULTI_BLOCK;
     if (o->sub_block && is_full)
         return refuse(err, "sub_block", "full attention has no blocks in its mask; set block_len");
@@ -277,16 +277,20 @@ static um_status resolve_params(const um_model_info *info, const model_traits *t
 
 static um_status resolve_end_tokens(const um_model_info *info, const um_request_options *o,
                                     request_settings *s, um_error *err) {
-    s->removed_token = s->unsure_token = -1;
+    s->removed_token = s->unsure_tokens[0] = s->unsure_tokens[1] = -1;
     if (o->logits_eos_inf) {
         if (info->eos_token < 0)
             return refuse(err, "logits_eos_inf", "the model names no end-of-text token");
         s->removed_token = info->eos_token;
     }
+    /* The family's code writes to an alias at temperature 0 and to a copy above it: there the end
+     * of the text keeps its confidence (generate.py, `logits_with_noise[...] = logits[...] =
+     * -inf`). */
     if (o->confidence_eos_eot_inf) {
-        if (info->eot_token < 0)
+        if (info->eot_token < 0 && (info->eos_token < 0 || s->temperature > 0))
             return refuse(err, "confidence_eos_eot_inf", "the model names no end-of-turn token");
-        s->unsure_token = info->eot_token;
+        s->unsure_tokens[0] = s->temperature > 0 ? -1 : info->eos_token;
+        s->unsure_tokens[1] = info->eot_token;
     }
     return UM_OK;
 }
@@ -323,9 +327,8 @@ static um_status resolve_sampling(const um_model_info *info, const um_request_op
     return UM_OK;
 }
 
-static um_status resolve_cache(const um_model_info *info, const um_request_options *o,
-                               request_settings *s, um_error *err) {
-    bool is_full = info->attention == UM_ATTENTION_FULL;
+static um_status resolve_cache(const um_request_options *o, request_settings *s, um_error *err) {
+    bool is_full = !s->is_causal;
     switch (o->cache) {
         case UM_CACHE_DEFAULT:
         case UM_CACHE_EXACT:
@@ -357,6 +360,7 @@ static um_status resolve_cache(const um_model_info *info, const um_request_optio
     int32_t chunk = o->prefill_chunk ? o->prefill_chunk : PREFILL_CHUNK;
     int32_t n_blocks = chunk / s->block_len;
     s->prefill_chunk = (n_blocks ? n_blocks : 1) * s->block_len;
+    if (s->has_prompt_block) s->prefill_chunk = INT32_MAX; /* the prompt sees all of itself */
     return UM_OK;
 }
 
@@ -376,8 +380,15 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
     }
     s->max_tokens = o->max_tokens;
     if (s->max_tokens < 1) return refuse_int(err, "max_tokens", "1 or more", s->max_tokens);
+    s->is_causal = info->attention == UM_ATTENTION_BLOCK_CAUSAL;
+    if (o->attention != UM_ATTENTION_OF_MODEL && o->attention != UM_ATTENTION_OF_BLOCKS)
+        return refuse_int(err, "attention", "model (0) or blocks (1)", (int64_t)o->attention);
+    if (o->attention == UM_ATTENTION_OF_BLOCKS && s->is_causal)
+        return refuse(err, "attention", "the model is block-causal by itself");
+    s->has_prompt_block = o->attention == UM_ATTENTION_OF_BLOCKS;
+    s->is_causal |= s->has_prompt_block;
     s->block_len = o->block_len ? o->block_len : info->block_len;
-    if (o->block_len == 0 && info->block_len == 0) s->block_len = s->max_tokens;
+    if (s->block_len == 0) s->block_len = s->max_tokens;
     if (s->block_len < 1 || s->block_len > info->context) {
         um_error_set(err, UM_INVALID, "block_len: expected 1 to %d (the context), found %d",
                      info->context, s->block_len);
@@ -395,7 +406,7 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
     TRY(resolve_policy(info, o, s, err));
     TRY(resolve_unit(info, o, s, err));
     TRY(resolve_params(info, traits, o, s, err));
-    TRY(resolve_end_tokens(info, o, s, err));
     TRY(resolve_sampling(info, o, s, err));
-    return resolve_cache(info, o, s, err);
+    TRY(resolve_end_tokens(info, o, s, err));
+    return resolve_cache(o, s, err);
 }
