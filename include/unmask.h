@@ -161,17 +161,23 @@ typedef struct um_candidate {
     float log_sum_exp;      /* of the logits, for UM_POLICY_SEES_LOGITS */
 } um_candidate;
 
+typedef enum um_metric {
+    UM_METRIC_DEFAULT = 0,
+    UM_METRIC_CONFIDENCE = 1, /* a probability: the higher, the surer */
+    UM_METRIC_ENTROPY = 2     /* an entropy, in nats: the lower, the surer */
+} um_metric;
+
 /* A request's parameters with every default filled in; docs/decoding.md says what each one does. */
 typedef struct um_policy_params {
     double threshold, edit_threshold, low_threshold, factor, entropy_bound, eps, alg_temp;
     double credit_alpha, credit_beta, credit_gamma;
     double block_add, block_ready;
-    int32_t steps;      /* forwards for a block, at least 1 */
-    int32_t post_steps; /* forwards that may start without a mask */
-    int32_t window;     /* blocks that may be open at once, at least 1 */
-    bool is_random;     /* random remasking: positions are drawn, not ranked */
-    bool is_inclusive;  /* the family commits at p >= threshold instead of p > threshold */
-    bool uses_entropy;  /* `multi-block`: accept below an entropy instead of above a probability */
+    int32_t steps;         /* forwards for a block, at least 1 */
+    int32_t post_steps;    /* forwards that may start without a mask */
+    int32_t window;        /* blocks that may be open at once, at least 1 */
+    bool is_random;        /* random remasking: positions are drawn, not ranked */
+    bool is_inclusive;     /* the family commits at p >= threshold instead of p > threshold */
+    um_metric metric;      /* as the request has it; the policy knows its own default */
     const char *arguments; /* um_request_options.policy_args, or "" */
 } um_policy_params;
 
@@ -241,8 +247,9 @@ enum {
     UM_READS_EPS = 1 << 7,
     UM_READS_ALG_TEMP = 1 << 8,
     UM_READS_CREDIT = 1 << 9,  /* credit_alpha, credit_beta, credit_gamma */
-    UM_READS_WINDOW = 1 << 10, /* window, block_add, block_ready, metric */
-    UM_READS_ARGUMENTS = 1 << 11
+    UM_READS_WINDOW = 1 << 10, /* window, block_add, block_ready */
+    UM_READS_METRIC = 1 << 11,
+    UM_READS_ARGUMENTS = 1 << 12
 };
 
 typedef struct um_policy {
@@ -295,12 +302,6 @@ typedef enum um_request_attention {
      * values. */
     UM_ATTENTION_OF_BLOCKS = 1
 } um_request_attention;
-
-typedef enum um_metric {
-    UM_METRIC_DEFAULT = 0,
-    UM_METRIC_CONFIDENCE = 1, /* accept above a probability */
-    UM_METRIC_ENTROPY = 2     /* accept below an entropy, in nats */
-} um_metric;
 
 typedef enum um_precision {
     UM_PRECISION_REFERENCE = 0, /* float32 activations and sums over the stored weights */
@@ -414,14 +415,14 @@ typedef struct um_request_options {
     double low_threshold; /* `hierarchy`: 0..1 */
     double factor;        /* `factor`: above 0 */
     double entropy_bound; /* `entropy-bound`: above 0, nats */
-    double eps;           /* `origin` and its kin: the last noise level, above 0 and below 1 */
+    double eps;           /* `origin` and its kin: the last noise level, below 1; 0: even steps */
     double alg_temp; /* `entropy` and its kin: temperature of the choice of positions; 0: none */
     double credit_alpha, credit_beta, credit_gamma; /* `credit`: weight, decay 0..1, power */
     int32_t window;                                 /* `multi-block`: blocks open at once */
     double block_add; /* `multi-block`: share of a block that is decided when the next one opens */
     double block_ready; /* `multi-block`: share of a block decided that lets the next one force */
     um_request_attention attention;
-    um_metric metric;    /* `multi-block`: what the threshold is compared with */
+    um_metric metric;    /* what is compared or ranked (`multi-block`, `entropy-bound`) */
     bool logits_eos_inf; /* the end-of-text token is never proposed (LLaDA, full attention) */
     bool confidence_eos_eot_inf; /* end-of-turn tokens have no confidence (LLaDA, full attention) */
     double cfg_scale;            /* classifier-free guidance, 0 or more; NaN: default */

@@ -67,7 +67,7 @@ static int32_t open(const um_policy_view *view) {
 static bool is_accepted(const um_policy_view *view, const um_candidate *c) {
     const um_policy_params *params = view->params;
     if (c->prefers_mask) return false;
-    if (params->uses_entropy) return (double)c->entropy <= params->threshold;
+    if (params->metric == UM_METRIC_ENTROPY) return (double)c->entropy <= params->threshold;
     double p = (double)c->probability;
     return p > params->threshold || (params->is_inclusive && p >= params->threshold);
 }
@@ -76,7 +76,8 @@ static bool is_accepted(const um_policy_view *view, const um_candidate *c) {
 static bool is_surer(const um_policy_view *view, int32_t a, int32_t b) {
     const um_candidate *x = &view->candidates[a], *y = &view->candidates[b];
     if (x->prefers_mask != y->prefers_mask) return y->prefers_mask;
-    return view->params->uses_entropy ? x->entropy < y->entropy : x->probability > y->probability;
+    return view->params->metric == UM_METRIC_ENTROPY ? x->entropy < y->entropy
+                                                     : x->probability > y->probability;
 }
 
 static void edit_position(const um_policy_view *view, int32_t i, open_block *b,
@@ -108,7 +109,7 @@ static void force(const um_policy_view *view, open_block *b) {
 
 /* What is taken although nothing was sure enough. */
 static void force_best(const um_policy_view *view, open_block *blocks, int32_t n_blocks) {
-    if (!view->params->uses_entropy) {
+    if (view->params->metric != UM_METRIC_ENTROPY) {
         for (int32_t k = 0; k < n_blocks; k++)
             if (blocks[k].is_ready && blocks[k].n_committed == 0) force(view, &blocks[k]);
         return;
@@ -175,7 +176,7 @@ static size_t state_bytes(const um_policy_params *params, int32_t n) {
 const um_policy policy_multi_block = {
     .abi = UM_POLICY_ABI,
     .flags = UM_POLICY_SCORES_COMMITTED | UM_POLICY_MULTI_BLOCK | UM_POLICY_KEEPS_STATE,
-    .reads = UM_READS_THRESHOLD | UM_READS_EDIT | UM_READS_WINDOW,
+    .reads = UM_READS_THRESHOLD | UM_READS_EDIT | UM_READS_WINDOW | UM_READS_METRIC,
     .name = "multi-block",
     .source = "zhijie-group/Discrete-Diffusion-Forcing; SJTU-DENG-Lab/Diffulex; hao-ai-lab/d3LLM",
     .state_bytes = state_bytes,

