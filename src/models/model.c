@@ -54,10 +54,11 @@ static um_status find_mask(model *m, const char *directory, int32_t wanted, um_e
     TRY(hf_config_mask_token(m->config, directory, vocab, &m->info.mask_token, err));
     if (m->info.mask_token < 0) m->info.mask_token = m->traits.mask_token;
     if (m->info.mask_token < 0)
-        FAIL(UM_FORMAT, err,
-             "no file of the model says which token is the mask, and %s has no known one for a "
-             "vocabulary of %d; name it with --mask-token",
-             m->kind->name, vocab);
+        FAIL(
+            UM_FORMAT, err,
+            "no file of the model says which token is the mask (\"mask_token_id\" in config.json), "
+            "and %s has no known one for a vocabulary of %d; name it with --mask-token",
+            m->kind->name, vocab);
     return UM_OK;
 }
 
