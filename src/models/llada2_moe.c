@@ -161,7 +161,7 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
     traits->edit_threshold = 0.9;
     traits->post_steps = 16;
     /* A checkpoint that routes by blocks is denoised in the same ones. */
-    if (s->n_block_experts) traits->block_len = s->expert_block_len;
+    if (s->n_block_experts) traits->block_len = traits->block_multiple = s->expert_block_len;
     return describe_edits(config, s, traits, err);
 }
 

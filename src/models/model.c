@@ -112,6 +112,12 @@ static um_status find_defaults(model *m, um_error *err) {
              (long long)value, traits->context);
     info->block_len = value ? (int32_t)value : traits->block_len;
     if (info->block_len > traits->context) info->block_len = traits->context;
+    if (value && traits->block_multiple && value % traits->block_multiple != 0)
+        FAIL(UM_FORMAT, err,
+             "generation_config.json: \"block_length\" is %d; the experts are chosen for blocks of "
+             "%d, "
+             "so expected a multiple of that",
+             (int32_t)value, traits->block_multiple);
     info->steps = traits->steps;
     info->post_steps = traits->post_steps;
     TRY(hf_config_generation_real_or(config, "threshold", 0, 1, traits->threshold, &info->threshold,
