@@ -248,6 +248,8 @@ static void bench_head(device *dev) {
                                               .guide_row = -1,
                                               .temperature = kind ? 1.0 : 0.0,
                                               .top_p = kind == 2 ? 0.9 : 1.0,
+                                              .removed = -1,
+                                              .watched = -1,
                                               .key = {.position = (uint32_t)r}};
             head_case c = {.dev = dev,
                            .args = {.x = x,

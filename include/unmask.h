@@ -119,6 +119,150 @@ UM_API um_status um_tokenizer_render_chat(const um_tokenizer *tokenizer, const c
 /* True where a chat template was found. */
 UM_API bool um_tokenizer_has_chat_template(const um_tokenizer *tokenizer);
 
+/* ---- Policies ------------------------------------------------------------------------------- */
+
+/* A policy says after each forward which positions take which token. The built-in ones and those
+ * that a shared object brings go through this interface alone. A policy is a pure function: it
+ * keeps nothing but the state that the engine gives it, so that a run can be repeated and replayed.
+ *
+ * A shared object exports
+ *
+ *     const um_policy *um_policy_entry(void);
+ *
+ * and is named by its path in um_request_options.policy ("./mine.so": whatever holds a '/').
+ * It stays loaded while a request uses it. It runs inside the process: the engine checks what a
+ * policy decides (bounds, prompt, progress) and ends its request alone where that is wrong; it can
+ * not stop a function that never returns, that aborts, or that writes over memory which is not its
+ * own (writes past the end of `changes` or of its state, and over tokens or states, are noticed).
+ */
+
+/* Changes when a struct below changes in a way that old objects could not bear. */
+#define UM_POLICY_ABI 1
+
+typedef enum um_position_state {
+    UM_POSITION_PROMPT = 0,   /* never changes, even where its token is the mask token */
+    UM_POSITION_MASKED = 1,   /* undecided; only these count as masks */
+    UM_POSITION_COMMITTED = 2 /* holds a token of the answer */
+} um_position_state;
+
+/* What the model proposes for a position. p is softmax(logits) over the whole vocabulary. */
+typedef struct um_candidate {
+    int32_t
+        token; /* the best one but the mask, or the drawn one where the temperature is above 0 */
+    /* Its confidence, in the family's sense: p, or where the temperature is above 0 and the family
+     * says so, its probability in the distribution that was drawn from. */
+    float probability;
+    /* The best and the second-best probability, and the entropy in nats: of p at temperature 0,
+     * else of the distribution that was drawn from (UM_POLICY_SEES_SPREAD), else of p. The mask
+     * counts as a token where the temperature is 0. */
+    float top_probability, second_probability, entropy;
+    float mask_probability; /* p of the mask token */
+    bool prefers_mask;      /* temperature 0: the mask token is more probable than `token` */
+    float log_sum_exp;      /* of the logits, for UM_POLICY_SEES_LOGITS */
+} um_candidate;
+
+/* A request's parameters with every default filled in; docs/decoding.md says what each one does. */
+typedef struct um_policy_params {
+    double threshold, edit_threshold, low_threshold, factor, entropy_bound, eps, alg_temp;
+    double credit_alpha, credit_beta, credit_gamma;
+    double block_add, block_ready;
+    int32_t steps;      /* forwards for a block, at least 1 */
+    int32_t post_steps; /* forwards that may start without a mask */
+    int32_t window;     /* blocks that may be open at once, at least 1 */
+    bool is_random;     /* random remasking: positions are drawn, not ranked */
+    bool is_inclusive;  /* the family commits at p >= threshold instead of p > threshold */
+    bool uses_entropy;  /* `multi-block`: accept below an entropy instead of above a probability */
+    const char *arguments; /* um_request_options.policy_args, or "" */
+} um_policy_params;
+
+/* What a policy sees: the open blocks before this step's changes. Everything is the engine's and
+ * valid during the call only. */
+typedef struct um_policy_view {
+    const um_policy_params *params;
+    int32_t n; /* positions of the window: one block, or several of a multi-block one */
+    int32_t first_position; /* of the window, from the start of the prompt */
+    int32_t block_len;      /* positions of a block; the last one of a canvas may be shorter */
+    int32_t blocks_left;    /* blocks behind the window that may still be opened */
+    int32_t i_step;         /* forwards since the window's first block became the first */
+    int32_t vocab, mask_token;
+    int32_t delete_token, split_token; /* of LLaDA2.2, or -1 */
+    const int32_t *tokens;             /* [n] before the step */
+    const uint8_t *states;             /* [n] um_position_state before the step */
+    const um_candidate *candidates; /* [n]; defined at masked positions, and at committed ones with
+                                       UM_POLICY_SCORES_COMMITTED; else zeros */
+    const float *const *logits; /* [n] rows of [vocab] f32 with UM_POLICY_SEES_LOGITS, NULL where
+                                   not scored; else NULL */
+    int32_t *order;             /* [n] scratch */
+    double *keys;               /* [n] scratch */
+    void *state;                /* [state_bytes], or NULL */
+    /* A uniform draw in (0, 1) for a position of the window at this step: a function of seed,
+     * request, position and step, the same however often it is asked for. */
+    double (*draw)(const struct um_policy_view *view, int32_t index);
+    const void *draw_key; /* the engine's */
+} um_policy_view;
+
+/* One position takes a token. Committed positions may take the mask token: they are open again. */
+typedef struct um_policy_change {
+    int32_t index; /* in the window */
+    int32_t token; /* of the vocabulary */
+    float probability;
+} um_policy_change;
+
+/* What a policy decides. The engine clears the counts before each call. */
+typedef struct um_policy_decision {
+    um_policy_change *changes; /* [n of the view], the engine's */
+    int32_t n_changes;         /* in rising order of index, each index at most once */
+    int32_t n_finished;        /* blocks at the front of the window that are frozen now */
+    int32_t n_opened;          /* blocks to add behind the window; UM_POLICY_MULTI_BLOCK only */
+} um_policy_decision;
+
+/* um_policy.flags */
+enum {
+    UM_POLICY_SCORES_COMMITTED = 1 << 0, /* committed positions are scored as well as masked ones */
+    UM_POLICY_SEES_LOGITS = 1 << 1,      /* view.logits is filled: [scored rows, vocab] is stored */
+    UM_POLICY_SEES_SPREAD = 1 << 2,      /* top, second and entropy at a temperature above 0 */
+    UM_POLICY_MULTI_BLOCK = 1 << 3,      /* the window may hold several blocks (params.window) */
+    UM_POLICY_KEEPS_STATE = 1 << 4,      /* state is zeroed once a request, not once a block */
+    UM_POLICY_MAY_IDLE = 1 << 5,         /* a step may change nothing and finish nothing */
+    UM_POLICY_IS_GREEDY = 1 << 6,        /* does not draw: the temperature must be 0 */
+    UM_POLICY_INSERTS = 1 << 7           /* needs a model with edit tokens (LLaDA2.2) */
+};
+
+/* um_policy.reads: which parameters a policy reads. A request that sets another one is refused. */
+enum {
+    UM_READS_THRESHOLD = 1 << 0,
+    UM_READS_EDIT = 1 << 1, /* edit_threshold, post_steps */
+    UM_READS_STEPS = 1 << 2,
+    UM_READS_REMASK = 1 << 3,
+    UM_READS_LOW_THRESHOLD = 1 << 4,
+    UM_READS_FACTOR = 1 << 5,
+    UM_READS_ENTROPY_BOUND = 1 << 6,
+    UM_READS_EPS = 1 << 7,
+    UM_READS_ALG_TEMP = 1 << 8,
+    UM_READS_CREDIT = 1 << 9,  /* credit_alpha, credit_beta, credit_gamma */
+    UM_READS_WINDOW = 1 << 10, /* window, block_add, block_ready, metric */
+    UM_READS_ARGUMENTS = 1 << 11
+};
+
+typedef struct um_policy {
+    uint32_t abi;       /* UM_POLICY_ABI */
+    uint32_t flags;     /* UM_POLICY_* */
+    uint32_t reads;     /* UM_READS_* */
+    const char *name;   /* a word */
+    const char *source; /* where its formula is written */
+    /* Bytes of state for a window of at most n positions; NULL: none. At most 1 GiB. */
+    size_t (*state_bytes)(const um_policy_params *params, int32_t n);
+    /* A sentence that says why these parameters do not do, or NULL; the function may be NULL. */
+    const char *(*refuse)(const um_policy_params *params);
+    /* Called from the thread that calls um_engine_step. */
+    void (*step)(const um_policy_view *view, um_policy_decision *decision);
+} um_policy;
+
+/* The built-in policy of a name, or NULL. */
+UM_API const um_policy *um_policy_find(const char *name);
+/* The i-th built-in policy, or NULL past the end. */
+UM_API const um_policy *um_policy_at(int32_t i);
+
 /* ---- Models --------------------------------------------------------------------------------- */
 
 typedef enum um_attention {
@@ -140,6 +284,12 @@ typedef enum um_remask {
     UM_REMASK_RANDOM = 2          /* commit positions drawn uniformly */
 } um_remask;
 
+typedef enum um_metric {
+    UM_METRIC_DEFAULT = 0,
+    UM_METRIC_CONFIDENCE = 1, /* accept above a probability */
+    UM_METRIC_ENTROPY = 2     /* accept below an entropy, in nats */
+} um_metric;
+
 typedef enum um_precision {
     UM_PRECISION_REFERENCE = 0, /* float32 activations and sums over the stored weights */
     UM_PRECISION_FAST = 1       /* not in this version: refused with UM_UNSUPPORTED */
@@ -159,13 +309,18 @@ typedef struct um_model_info {
     int32_t mask_token;
     int32_t n_stop_tokens;
     int32_t stop_tokens[UM_STOP_TOKENS_MAX]; /* any of them ends the text */
+    int32_t eos_token, eot_token;            /* end of the text, end of a turn; -1: none known */
+    int32_t delete_token, split_token;       /* edit tokens of LLaDA2.2, or -1 */
+    bool is_shifted;                         /* logits row i predicts position i + 1 */
     int64_t n_parameters, n_tensors;
     int64_t bytes_f32, bytes_f16, bytes_bf16; /* weights by stored type */
     int64_t cache_bytes_per_token;            /* keys and values of one position, all layers */
     /* Defaults of the family, as changed by generation_config.json. */
-    char policy[16];
+    char policy[32];
     um_remask remask;
-    int32_t block_len, steps, post_steps; /* steps: forwards a block; 0: as many as tokens */
+    int32_t block_len;         /* 0: the whole answer is one block (full attention only) */
+    int32_t sub_block;         /* positions denoised together inside a block; 0: the block */
+    int32_t steps, post_steps; /* steps: forwards a block; 0: as many as tokens */
     double threshold, edit_threshold, temperature, top_p, cfg_scale;
     int32_t top_k;
 } um_model_info;
@@ -234,17 +389,33 @@ typedef struct um_request_options {
     size_t n_prompt;       /* at least 1 */
     int32_t max_tokens;    /* tokens to write, at least 1; default 256 */
     int32_t block_len;     /* 0: default */
-    const char *policy;    /* "threshold", "schedule", "edit"; NULL: default; not kept */
-    double threshold;      /* 0..1; NaN: default */
-    double edit_threshold; /* 0..1; NaN: default */
-    int32_t post_steps;    /* forwards of `edit` after the last mask, at least 0; -1: default */
-    int32_t steps;         /* forwards for each block, at least 1; 0: default */
+    int32_t sub_block;  /* block-causal: positions denoised together inside a block; 0: default */
+    const char *policy; /* a built-in policy's name or a shared object's path; NULL: default; not
+                           kept */
+    const char *policy_args; /* text for a policy from a shared object; NULL: none; copied */
+    double threshold;        /* 0..1; NaN: default */
+    double edit_threshold;   /* 0..1; NaN: default */
+    int32_t post_steps;      /* forwards of `edit` after the last mask, at least 0; -1: default */
+    int32_t steps;           /* forwards for each block, at least 1; 0: default */
     um_remask remask;
-    double cfg_scale;   /* classifier-free guidance, 0 or more; NaN: default */
-    double temperature; /* 0 is greedy; NaN: default */
-    int32_t top_k;      /* 0: off; -1: default */
-    double top_p;       /* above 0, at most 1; 1: off; NaN: default */
-    double min_p;       /* 0..1; 0: off; NaN: default */
+    /* Of one policy or a few each (docs/decoding.md); NaN, 0: default. */
+    double low_threshold; /* `hierarchy`: 0..1 */
+    double factor;        /* `factor`: above 0 */
+    double entropy_bound; /* `entropy-bound`: above 0, nats */
+    double eps;           /* `origin` and its kin: the last noise level, above 0 and below 1 */
+    double alg_temp; /* `entropy` and its kin: temperature of the choice of positions; 0: none */
+    double credit_alpha, credit_beta, credit_gamma; /* `credit`: weight, decay 0..1, power */
+    int32_t window;                                 /* `multi-block`: blocks open at once */
+    double block_add; /* `multi-block`: share of a block that is decided when the next one opens */
+    double block_ready;  /* `multi-block`: share of a block decided that lets the next one force */
+    um_metric metric;    /* `multi-block`: what the threshold is compared with */
+    bool logits_eos_inf; /* the end-of-text token is never proposed (LLaDA, full attention) */
+    bool confidence_eos_eot_inf; /* end-of-turn tokens have no confidence (LLaDA, full attention) */
+    double cfg_scale;            /* classifier-free guidance, 0 or more; NaN: default */
+    double temperature;          /* 0 is greedy; NaN: default */
+    int32_t top_k;               /* 0: off; -1: default */
+    double top_p;                /* above 0, at most 1; 1: off; NaN: default */
+    double min_p;                /* 0..1; 0: off; NaN: default */
     uint64_t seed;
     uint64_t request_key; /* a second key of the draws, for many requests under one seed */
     bool ignore_eos;      /* write max_tokens tokens whatever they are */
@@ -253,6 +424,8 @@ typedef struct um_request_options {
 } um_request_options;
 
 UM_API void um_request_options_init(um_request_options *options);
+/* Checks what needs no model: that a built-in policy has the name, and reads what is set. */
+UM_API um_status um_request_options_check(const um_request_options *options, um_error *err);
 
 /* Checks the options against the model and queues the request. On success *request is the
  * caller's, to be destroyed before the engine is closed. UM_INVALID names the parameter; UM_LIMIT
@@ -291,9 +464,9 @@ typedef struct um_event {
     /* UM_EVENT_STEP, UM_EVENT_BLOCK */
     int32_t forward;        /* denoising forwards of this request, from 0 */
     int32_t block;          /* block-causal: position / block_len; full: from the prompt's end */
-    int32_t first_position; /* of the block, from the start of the prompt */
-    int32_t n_inputs;       /* length of the block */
-    const int32_t *inputs;  /* [n_inputs] ids of the block before the step; after it for BLOCK */
+    int32_t first_position; /* of the open blocks, from the start of the prompt */
+    int32_t n_inputs;       /* length of the open blocks; BLOCK: of those that are finished */
+    const int32_t *inputs;  /* [n_inputs] ids of them before the step; after it for BLOCK */
     int32_t n_changes;
     const um_change *changes; /* [n_changes], by position */
     /* UM_EVENT_DONE */

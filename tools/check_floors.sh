@@ -13,8 +13,8 @@ declare -A barred=([models]="text decode" [formats]="text decode" [kernels]="tex
     [cache]="text decode formats" [cluster]="text decode formats" [server]="*" [programs]="*")
 # What rooms with "*" may see all the same.
 declare -A granted=([server]="base" [programs]="base server audit")
-# unmask.h holds the status codes of floor 0 and the interface of floor 5.
-public_readers="base models engine server audit programs"
+# unmask.h holds the status codes of floor 0, the interface of policies and that of floor 5.
+public_readers="base decode models engine server audit programs"
 
 n_files=0
 n_errors=0

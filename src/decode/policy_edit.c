@@ -18,44 +18,60 @@
  */
 #include "decode/policy.h"
 
+typedef struct edit_state {
+    int32_t n_post;     /* forwards of this block that started without a mask */
+    int32_t n_reopened; /* committed positions that were masked again */
+} edit_state;
+
 /* Edits of committed positions; returns how many of them are open again. */
-static int32_t edit(const policy_params *params, const policy_view *view, policy_state *state,
-                    policy_decision *decision) {
+static int32_t edit(const um_policy_view *view, um_policy_decision *decision) {
+    edit_state *state = view->state;
     int32_t n_reopened = 0;
     for (int32_t i = 0; i < view->n; i++) {
-        const candidate *c = &view->candidates[i];
-        if (view->states[i] != POSITION_COMMITTED) continue;
+        const um_candidate *c = &view->candidates[i];
+        if (view->states[i] != UM_POSITION_COMMITTED) continue;
         float p = c->prefers_mask ? c->mask_probability : c->probability;
         int32_t token = c->prefers_mask ? view->mask_token : c->token;
-        if ((double)p <= params->edit_threshold || token == view->tokens[i]) continue;
+        if ((double)p <= view->params->edit_threshold || token == view->tokens[i]) continue;
         if (c->prefers_mask && state->n_reopened >= view->n) continue;
         n_reopened += c->prefers_mask;
         state->n_reopened += c->prefers_mask;
         decision->changes[decision->n_changes++] =
-            (policy_change){.index = i, .token = token, .probability = p};
+            (um_policy_change){.index = i, .token = token, .probability = p};
     }
     return n_reopened;
 }
 
-static void step(const policy_params *params, const policy_view *view, policy_state *state,
-                 int32_t *order, policy_decision *decision) {
-    decision->n_changes = 0;
-    int32_t n_willing;
-    int32_t n_masked = policy_rank_masked(view, order, &n_willing);
-    int32_t n_commits = 0;
+static void step(const um_policy_view *view, um_policy_decision *decision) {
+    edit_state *state = view->state;
+    int32_t n_willing, n_masked = policy_rank_confidence(view, &n_willing), n_commits = 0;
     while (n_commits < n_masked) {
-        bool is_high = n_commits < n_willing &&
-                       (double)view->candidates[order[n_commits]].probability > params->threshold;
+        double p = (double)view->candidates[view->order[n_commits]].probability;
+        bool is_high = n_commits < n_willing && p > view->params->threshold;
         if (!is_high && n_commits >= 1) break;
-        policy_commit(view, order[n_commits++], decision);
+        policy_commit(view, view->order[n_commits++], decision);
     }
-    int32_t n_reopened = edit(params, view, state, decision);
+    int32_t n_reopened = edit(view, decision);
     policy_sort_changes(decision);
     if (!n_masked) state->n_post++;
     bool has_masks_left = n_commits < n_masked || n_reopened > 0;
     bool has_settled = !n_masked && !decision->n_changes;
-    decision->is_finished =
-        !has_masks_left && (has_settled || state->n_post + 1 > params->post_steps);
+    decision->n_finished =
+        !has_masks_left && (has_settled || state->n_post + 1 > view->params->post_steps);
 }
 
-const policy policy_edit = {.name = "edit", .scores_committed = true, .step = step};
+static size_t state_bytes(const um_policy_params *params, int32_t n) {
+    (void)params;
+    (void)n;
+    return sizeof(edit_state);
+}
+
+const um_policy policy_edit = {
+    .abi = UM_POLICY_ABI,
+    .flags = UM_POLICY_SCORES_COMMITTED,
+    .reads = UM_READS_THRESHOLD | UM_READS_EDIT,
+    .name = "edit",
+    .source = "inclusionAI/LLaDA2.1-mini modeling_llada2_moe.py, generate()",
+    .state_bytes = state_bytes,
+    .step = step,
+};

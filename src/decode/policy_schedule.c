@@ -12,41 +12,36 @@
  */
 #include "decode/policy.h"
 
-static void step(const policy_params *params, const policy_view *view, policy_state *state,
-                 int32_t *order, policy_decision *decision) {
-    (void)state;
-    decision->n_changes = 0;
-    int32_t n_willing;
-    int32_t n_masked = policy_rank_masked(view, order, &n_willing);
-    /* Random remasking chooses among all of them alike. */
-    if (params->is_random) n_willing = n_masked;
-    int32_t n_take = policy_schedule_part(view->n, params->steps, view->i_step);
-    if (n_take > n_willing) n_take = n_willing;
-    if (n_take < 1) n_take = 1; /* a forward is never wasted */
-    if (n_take > n_masked) n_take = n_masked;
-    while (n_take < n_willing && !params->is_random &&
-           policy_is_above(params, view->candidates[order[n_take]].probability))
-        n_take++;
-    for (int32_t taken = 0; taken < n_take; taken++) {
-        int32_t best = taken;
-        double best_draw = -1;
-        for (int32_t i = taken; params->is_random && i < n_masked; i++) {
-            rng_key key = view->key;
-            key.position = (uint32_t)(view->first_position + order[i]);
-            double draw = rng_uniform(&key, RNG_PURPOSE_REMASK, 0);
-            /* The largest draw, one position at a time: no second scratch array is needed. */
-            if (draw > best_draw || (draw == best_draw && order[i] < order[best])) {
-                best = i;
-                best_draw = draw;
-            }
-        }
-        int32_t index = order[best];
-        order[best] = order[taken];
-        order[taken] = index;
-        policy_commit(view, index, decision);
+/* Random remasking chooses among all masked positions alike, whatever they propose: the largest
+ * draws. */
+static void take_random(const um_policy_view *view, int32_t n_least, um_policy_decision *decision) {
+    int32_t n_masked = 0, *order = view->order;
+    for (int32_t i = 0; i < view->n; i++) {
+        if (view->states[i] != UM_POSITION_MASKED) continue;
+        view->keys[i] = view->draw(view, i);
+        int32_t at = n_masked++;
+        for (; at > 0 && view->keys[order[at - 1]] < view->keys[i]; at--) order[at] = order[at - 1];
+        order[at] = i;
     }
+    int32_t n_take = policy_take_count(n_least, n_masked, n_masked);
+    for (int32_t i = 0; i < n_take; i++) policy_commit(view, order[i], decision);
     policy_sort_changes(decision);
-    decision->is_finished = n_take == n_masked;
+    decision->n_finished = n_take == n_masked;
 }
 
-const policy policy_schedule = {.name = "schedule", .scores_committed = false, .step = step};
+static void step(const um_policy_view *view, um_policy_decision *decision) {
+    const um_policy_params *params = view->params;
+    int32_t n_least = policy_schedule_part(view->n, params->steps, view->i_step);
+    if (params->is_random)
+        take_random(view, n_least, decision);
+    else
+        policy_take_best(view, n_least, params->threshold, params->is_inclusive, decision);
+}
+
+const um_policy policy_schedule = {
+    .abi = UM_POLICY_ABI,
+    .reads = UM_READS_THRESHOLD | UM_READS_STEPS | UM_READS_REMASK,
+    .name = "schedule",
+    .source = "ML-GSAI/LLaDA generate.py, generate()",
+    .step = step,
+};

@@ -12,25 +12,16 @@
  */
 #include "decode/policy.h"
 
-static void step(const policy_params *params, const policy_view *view, policy_state *state,
-                 int32_t *order, policy_decision *decision) {
-    (void)state;
-    decision->n_changes = 0;
-    int32_t n_willing;
-    int32_t n_masked = policy_rank_masked(view, order, &n_willing);
-    int32_t n_least = policy_schedule_part(view->n, params->steps, view->i_step);
-    if (n_least > n_willing) n_least = n_willing;
-    if (n_least < 1) n_least = 1; /* even if every position prefers the mask */
-    if (n_least > n_masked) n_least = n_masked;
-    int32_t n_take = 0;
-    while (n_take < n_masked && (n_take < n_willing || n_take < n_least)) {
-        bool is_high = policy_is_above(params, view->candidates[order[n_take]].probability);
-        if (!is_high && n_take >= n_least) break;
-        n_take++;
-    }
-    for (int32_t i = 0; i < n_take; i++) policy_commit(view, order[i], decision);
-    policy_sort_changes(decision);
-    decision->is_finished = n_take == n_masked;
+static void step(const um_policy_view *view, um_policy_decision *decision) {
+    const um_policy_params *params = view->params;
+    policy_take_best(view, policy_schedule_part(view->n, params->steps, view->i_step),
+                     params->threshold, params->is_inclusive, decision);
 }
 
-const policy policy_threshold = {.name = "threshold", .scores_committed = false, .step = step};
+const um_policy policy_threshold = {
+    .abi = UM_POLICY_ABI,
+    .reads = UM_READS_THRESHOLD | UM_READS_STEPS,
+    .name = "threshold",
+    .source = "inclusionAI/LLaDA2.0-mini modeling_llada2_moe.py, generate(); NVlabs/Fast-dLLM v1",
+    .step = step,
+};

@@ -16,7 +16,6 @@
 
 #include "base/arena.h"
 #include "cache/page_pool.h"
-#include "decode/policy.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 #include "models/model.h"
@@ -26,20 +25,34 @@ enum {
     REQUEST_LANES_MAX = 2,  /* the sequence itself, and its unconditional half under guidance */
     REQUEST_EVENTS_MAX = 6, /* accepted, prefill, step, block, and the last one */
     STEP_ROWS_MAX = 4096,   /* rows of a step, unless one request alone has more */
-    PREFILL_CHUNK = 512     /* prompt tokens a forward, by default */
+    PREFILL_CHUNK = 512,    /* prompt tokens a forward, by default */
+    WINDOW_BLOCKS = 4,      /* of a policy with several open blocks, by default */
+    WINDOW_BLOCKS_MAX = 1024,
+    STEPS_MAX = 1000000,
+    STATE_BYTES_MAX = 1 << 30,
+    STATE_GUARD_BYTES = 64, /* behind a policy's state, filled with STATE_GUARD */
+    STATE_GUARD = 0xA5
 };
+
+typedef struct plugin plugin;
 
 /* A request's options, with every default filled in. */
 typedef struct request_settings {
-    const policy *policy;
-    policy_params params;
-    int32_t max_tokens, block_len, prefill_chunk;
+    const um_policy *policy;
+    plugin *plugin; /* what the policy came from, or NULL; closed with the request */
+    um_policy_params params;
+    int32_t max_tokens;
+    int32_t block_len; /* of the mask; of the schedule where attention is full */
+    int32_t unit_len;  /* positions that a policy calls a block: block_len or a part of it */
+    int32_t prefill_chunk;
     um_cache_mode cache; /* never DEFAULT; EXACT for full attention means NONE */
     double temperature, top_p, min_p;
     int32_t top_k;
     float cfg_scale;
     bool ignore_eos;
-    rng_key key; /* seed and request; position and step are filled in for each draw */
+    int32_t removed_token; /* logits_eos_inf: never proposed; -1: none */
+    int32_t unsure_token;  /* confidence_eos_eot_inf: has no confidence; -1: none */
+    rng_key key;           /* seed and request; position and step are filled in for each draw */
 } request_settings;
 
 /* One sequence of positions with its pages. Lane 1 has the prompt masked. */
@@ -52,7 +65,9 @@ typedef enum request_phase {
     PHASE_WAITING = 0, /* for pages */
     PHASE_PREFILL = 1,
     PHASE_DECODE = 2,
-    PHASE_FINISHED = 3 /* the last event is queued or taken; holds no page */
+    PHASE_SEED =
+        3, /* the finished block once more; its last row writes the next one's first token */
+    PHASE_FINISHED = 4 /* the last event is queued or taken; holds no page */
 } request_phase;
 
 struct um_request {
@@ -61,13 +76,14 @@ struct um_request {
     request_settings settings;
     int32_t n_prompt, n_canvas, n_lanes;
     lane lanes[REQUEST_LANES_MAX];
-    uint8_t *states; /* [n_canvas] position_state */
+    uint8_t *states; /* [n_canvas] um_position_state */
+    char *policy_args;
 
     request_phase phase;
-    int32_t n_final;                /* positions whose final keys and values are in their slots */
-    int32_t block_first, block_end; /* the open block */
-    int32_t i_step;                 /* forwards of that block so far */
-    policy_state policy;
+    int32_t n_prefill;                /* prompt positions that are prefilled: whole blocks */
+    int32_t n_final;                  /* positions whose final keys and values are in their slots */
+    int32_t window_first, window_end; /* the open blocks: what the policy sees */
+    int32_t i_step;                   /* forwards since the first of them became the first */
     int32_t forwards, prefill_forwards;
     int64_t prefill_ns, decode_ns;
     int64_t last_step; /* number of the step it last took part in */
@@ -77,18 +93,25 @@ struct um_request {
     int32_t first_row[REQUEST_LANES_MAX];
     int32_t first_score, n_scores; /* into the plan's score requests */
 
-    /* Scratch of a decision, [longest block]. */
-    candidate *candidates;
-    int32_t *order;
-    policy_change *changes;
+    /* What the policy sees and writes, for windows of up to n_window positions. */
+    int32_t n_window;
+    um_candidate *candidates;
+    int32_t *order, *view_tokens;
+    uint8_t *view_states;
+    double *keys;
+    um_policy_change *changes; /* one more than n_window: a guard */
+    const float **logit_rows;
+    float *logits;        /* [n_window, vocab], or NULL */
+    unsigned char *state; /* state_bytes and a guard, or NULL */
+    size_t state_bytes;
 
     /* Events; `is_drained` and the queue under state_lock. */
     um_event events[REQUEST_EVENTS_MAX];
     int32_t n_events, i_event;
     bool is_drained;
     int32_t n_staged;                    /* events written by a step and not yet published */
-    int32_t *event_inputs, *event_block; /* [longest block] */
-    um_change *event_changes;            /* [longest block] */
+    int32_t *event_inputs, *event_block; /* [n_window and a block] */
+    um_change *event_changes;            /* [n_window] */
     atomic_bool is_cancelled;
 };
 
@@ -117,16 +140,26 @@ struct um_engine {
     um_request *requests; /* state_lock; oldest first */
 };
 
+/* ---- plugin.c ----------------------------------------------------------------------------- */
+
+/* Loads a policy from a shared object; on success *out is the caller's. */
+um_status plugin_open(const char *path, plugin **out, um_error *err);
+const um_policy *plugin_policy(const plugin *p);
+void plugin_close(plugin *p); /* accepts NULL */
+
 /* ---- settings.c --------------------------------------------------------------------------- */
 
-/* Checks options against the model and fills every default. */
+/* Checks options against the model and fills every default. A plugin in the settings is the
+ * caller's, also after a failure. */
 um_status settings_resolve(const um_engine *engine, const um_request_options *options,
                            request_settings *settings, um_error *err);
 
 /* ---- request.c ---------------------------------------------------------------------------- */
 
-/* Opens the block that starts at `first`. */
-void request_open_block(um_request *request, int32_t first);
+/* Opens the window of one block that starts at `first`. */
+void request_open_window(um_request *request, int32_t first);
+/* The start of the mask's block that holds a position. */
+int32_t request_block_start(const um_request *request, int32_t position);
 /* Next free event slot, cleared; it is published with the step's others. */
 um_event *request_stage_event(um_request *request, um_event_kind kind);
 /* Ends a request with an error; gives its pages back. step_lock held. */
@@ -145,6 +178,13 @@ int64_t plan_rows_of(const um_engine *engine, const um_request *request);
 um_status plan_add(um_engine *engine, um_request *request, um_error *err);
 /* The kernels' view of the plan. */
 model_batch plan_batch(const um_engine *engine);
+
+/* ---- decide.c ----------------------------------------------------------------------------- */
+
+/* Shows the policy the scores of a step and checks what it decides. */
+um_status decide(um_engine *engine, um_request *request, um_policy_decision *d, um_error *err);
+/* The token of the request's only score, with its confidence. */
+um_status decide_seed(um_engine *engine, um_request *request, um_change *change, um_error *err);
 
 /* ---- apply.c ------------------------------------------------------------------------------ */
 

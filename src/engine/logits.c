@@ -58,11 +58,17 @@ static um_status forward_all(um_engine *engine, const int32_t *ids, int32_t n, i
                              float *logits, logits_rows *rows, const page_table *pages,
                              um_error *err) {
     bool is_full = model_info(engine->mdl)->attention == UM_ATTENTION_FULL;
+    int32_t vocab = model_info(engine->mdl)->vocab;
     for (int32_t i = 0; i < n; i++) {
         int64_t end = ((int64_t)i / block_len + 1) * block_len;
         rows->positions[i] = i;
         rows->visible_end[i] = is_full || end > n ? n : (int32_t)end;
-        rows->requests[i] = (score_request){.row = i, .guide_row = -1, .top_p = 1};
+        rows->requests[i] = (score_request){.row = i,
+                                            .guide_row = -1,
+                                            .top_p = 1,
+                                            .removed = -1,
+                                            .watched = -1,
+                                            .logits = logits + (size_t)i * (size_t)vocab};
     }
     kv_table table = page_table_view(pages);
     model_batch batch = {
@@ -76,7 +82,6 @@ static um_status forward_all(um_engine *engine, const int32_t *ids, int32_t n, i
         .requests = rows->requests,
         .forbidden_token = -1,
         .scores = rows->scores,
-        .logits = logits,
     };
     arena *scratch = &engine->plan.scratch;
     size_t n_bytes = model_scratch_bytes(engine->mdl, engine->dev, &batch);
@@ -92,6 +97,7 @@ static um_status forward_all(um_engine *engine, const int32_t *ids, int32_t n, i
 um_status um_engine_logits(um_engine *engine, const int32_t *ids, size_t n, int32_t block_len,
                            float *logits, um_error *err) {
     if (block_len == 0) block_len = model_info(engine->mdl)->block_len;
+    if (block_len == 0) block_len = model_info(engine->mdl)->context; /* the whole sequence */
     TRY(check_arguments(engine, ids, n, block_len, err));
     logits_rows rows;
     page_table pages = {0};

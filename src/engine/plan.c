@@ -9,6 +9,10 @@
  *   no cache    everything up to the end of the open block, or the whole canvas
  *   prefix      the canvas at a block's first step; then from the open block to the end
  *   dual        the canvas at a block's first step; then the open block alone
+ *               block-causal: the block while the first position of the open part is masked; then
+ *               that part alone (Fast-dLLM v2's block cache)
+ *
+ * Where logits are shifted, position p is scored by the row of p - 1, which is then in the span.
  */
 #include <assert.h>
 #include <string.h>
@@ -81,29 +85,38 @@ static um_status plan_reserve(step_plan *plan, int64_t n_rows, int64_t n_scores,
     return UM_OK;
 }
 
-/* Where the whole blocks of the prompt end: those are prefilled, and decoding starts there. */
-static int32_t prefill_end(const um_request *request) {
-    return request->n_prompt / request->settings.block_len * request->settings.block_len;
-}
-
 /* The positions [first, end) of the next forward. */
 static void next_span(const um_engine *engine, const um_request *request, int32_t *first,
                       int32_t *end) {
     const request_settings *s = &request->settings;
+    const model_traits *traits = model_traits_of(engine->mdl);
+    bool is_causal = traits->attention == UM_ATTENTION_BLOCK_CAUSAL;
+    bool recomputes = s->cache == UM_CACHE_NONE;
     if (request->phase == PHASE_PREFILL) {
-        int32_t last = prefill_end(request);
+        int32_t last = request->n_prefill;
         *first = request->n_final;
         *end = last - *first > s->prefill_chunk ? *first + s->prefill_chunk : last;
         return;
     }
-    if (model_info(engine->mdl)->attention == UM_ATTENTION_BLOCK_CAUSAL) {
-        *first = s->cache == UM_CACHE_NONE ? 0 : request->n_final;
-        *end = request->block_end;
+    if (request->phase == PHASE_SEED) {
+        *first = recomputes ? 0 : request->n_final;
+        *end = request->window_first;
         return;
     }
-    bool is_refresh = request->i_step == 0 || s->cache == UM_CACHE_NONE;
-    *first = is_refresh ? 0 : request->block_first;
-    *end = is_refresh || s->cache == UM_CACHE_PREFIX ? request->n_canvas : request->block_end;
+    bool is_refresh = request->i_step == 0 || recomputes;
+    if (is_causal) {
+        int32_t last = request_block_start(request, request->window_end - 1) + s->block_len;
+        bool is_part = s->cache == UM_CACHE_DUAL && !is_refresh &&
+                       request->states[request->window_first] != UM_POSITION_MASKED;
+        *first = recomputes ? 0 : is_part ? request->window_first : request->n_final;
+        *end = is_part ? request->window_end : last;
+    } else {
+        *first = is_refresh ? 0 : request->window_first;
+        *end = is_refresh || s->cache == UM_CACHE_PREFIX ? request->n_canvas : request->window_end;
+    }
+    bool needs_row_before = traits->is_shifted && *first == request->window_first && *first > 0 &&
+                            request->states[*first] == UM_POSITION_MASKED;
+    if (needs_row_before) (*first)--;
 }
 
 int64_t plan_rows_of(const um_engine *engine, const um_request *request) {
@@ -122,7 +135,8 @@ static int32_t visible_end(const um_engine *engine, const um_request *request, i
 static void add_lane(um_engine *engine, um_request *request, int32_t i_lane) {
     step_plan *plan = &engine->plan;
     const lane *l = &request->lanes[i_lane];
-    assert(page_table_is_writable(&l->pages, request->span_first, request->span_end));
+    /* The row before a window may be frozen: it gets the bits that it has. */
+    assert(page_table_is_writable(&l->pages, request->span_first + 1, request->span_end));
     request->first_row[i_lane] = plan->n_rows;
     for (int32_t p = request->span_first; p < request->span_end; p++) {
         int32_t row = plan->n_rows++;
@@ -136,43 +150,57 @@ static void add_lane(um_engine *engine, um_request *request, int32_t i_lane) {
 
 static bool is_scored(const um_request *request, int32_t position) {
     uint8_t state = request->states[position];
-    return state == POSITION_MASKED ||
-           (state == POSITION_COMMITTED && request->settings.policy->scores_committed);
+    return state == UM_POSITION_MASKED ||
+           (state == UM_POSITION_COMMITTED &&
+            (request->settings.policy->flags & UM_POLICY_SCORES_COMMITTED));
+}
+
+static void add_score(um_engine *engine, um_request *request, int32_t position) {
+    step_plan *plan = &engine->plan;
+    const request_settings *s = &request->settings;
+    bool is_shifted = model_traits_of(engine->mdl)->is_shifted && position > 0;
+    int32_t at = position - is_shifted - request->span_first;
+    assert(at >= 0 && at < request->span_end - request->span_first);
+    rng_key key = s->key;
+    key.position = (uint32_t)position;
+    key.step = (uint32_t)request->forwards;
+    float *logits = NULL;
+    if (request->logits && request->phase == PHASE_DECODE)
+        logits = request->logits + (size_t)(position - request->window_first) *
+                                       (size_t)model_info(engine->mdl)->vocab;
+    plan->score_requests[plan->n_scores++] = (score_request){
+        .row = request->first_row[0] + at,
+        .guide_row = request->n_lanes > 1 ? request->first_row[1] + at : -1,
+        .cfg_scale = s->cfg_scale,
+        .temperature = s->temperature,
+        .top_k = s->top_k,
+        .top_p = s->top_p,
+        .min_p = s->min_p,
+        .key = key,
+        .wants_spread = s->policy->flags & UM_POLICY_SEES_SPREAD,
+        .removed = s->removed_token,
+        .watched = s->unsure_token,
+        .logits = logits,
+    };
 }
 
 static void add_scores(um_engine *engine, um_request *request) {
-    step_plan *plan = &engine->plan;
-    const request_settings *s = &request->settings;
-    request->first_score = plan->n_scores;
-    for (int32_t p = request->block_first; p < request->block_end; p++) {
-        if (!is_scored(request, p)) continue;
-        int32_t at = p - request->span_first;
-        rng_key key = s->key;
-        key.position = (uint32_t)p;
-        key.step = (uint32_t)request->forwards;
-        plan->score_requests[plan->n_scores++] = (score_request){
-            .row = request->first_row[0] + at,
-            .guide_row = request->n_lanes > 1 ? request->first_row[1] + at : -1,
-            .cfg_scale = s->cfg_scale,
-            .temperature = s->temperature,
-            .top_k = s->top_k,
-            .top_p = s->top_p,
-            .min_p = s->min_p,
-            .key = key,
-        };
-    }
-    request->n_scores = plan->n_scores - request->first_score;
+    request->first_score = engine->plan.n_scores;
+    if (request->phase == PHASE_SEED) add_score(engine, request, request->window_first);
+    for (int32_t p = request->window_first;
+         request->phase == PHASE_DECODE && p < request->window_end; p++)
+        if (is_scored(request, p)) add_score(engine, request, p);
+    request->n_scores = engine->plan.n_scores - request->first_score;
 }
 
 um_status plan_add(um_engine *engine, um_request *request, um_error *err) {
     step_plan *plan = &engine->plan;
-    int32_t block = request->block_end - request->block_first;
+    int32_t block = request->window_end - request->window_first;
     TRY(plan_reserve(plan, plan->n_rows + plan_rows_of(engine, request), plan->n_scores + block,
                      plan->n_tables + request->n_lanes, err));
     next_span(engine, request, &request->span_first, &request->span_end);
     for (int32_t i = 0; i < request->n_lanes; i++) add_lane(engine, request, i);
-    request->n_scores = 0;
-    if (request->phase == PHASE_DECODE) add_scores(engine, request);
+    add_scores(engine, request);
     plan->requests[plan->n_requests++] = request;
     return UM_OK;
 }

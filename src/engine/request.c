@@ -16,6 +16,9 @@ void um_request_options_init(um_request_options *options) {
     options->threshold = options->edit_threshold = NAN;
     options->post_steps = -1;
     options->cfg_scale = options->temperature = options->top_p = options->min_p = NAN;
+    options->low_threshold = options->factor = options->entropy_bound = options->eps = NAN;
+    options->alg_temp = options->credit_alpha = options->credit_beta = NAN;
+    options->credit_gamma = options->block_add = options->block_ready = NAN;
     options->top_k = -1;
 }
 
@@ -23,9 +26,17 @@ static void request_free(um_request *request) {
     if (!request) return;
     for (int i = 0; i < REQUEST_LANES_MAX; i++) memory_free(request->lanes[i].tokens);
     memory_free(request->states);
+    memory_free(request->policy_args);
     memory_free(request->candidates);
     memory_free(request->order);
+    memory_free(request->view_tokens);
+    memory_free(request->view_states);
+    memory_free(request->keys);
     memory_free(request->changes);
+    memory_free(request->logit_rows);
+    memory_free(request->logits);
+    memory_free(request->state);
+    plugin_close(request->settings.plugin);
     memory_free(request->event_inputs);
     memory_free(request->event_block);
     memory_free(request->event_changes);
@@ -45,23 +56,51 @@ static um_status fill_canvas(um_request *request, const um_request_options *opti
         for (size_t p = 0; p < n_canvas; p++) {
             bool is_prompt = p < options->n_prompt;
             tokens[p] = is_prompt && i == 0 ? options->prompt[p] : mask_token;
-            request->states[p] = is_prompt ? POSITION_PROMPT : POSITION_MASKED;
+            request->states[p] = is_prompt ? UM_POSITION_PROMPT : UM_POSITION_MASKED;
         }
     }
     return UM_OK;
 }
 
-static um_status alloc_block_buffers(um_request *request, um_error *err) {
-    size_t n = (size_t)request->settings.block_len;
+static um_status alloc_window(um_request *request, int32_t vocab, um_error *err) {
+    const request_settings *s = &request->settings;
+    size_t n = (size_t)request->n_window, n_events = n + (size_t)s->block_len;
     request->candidates = memory_calloc(n, sizeof *request->candidates);
     request->order = memory_alloc_array(n, sizeof *request->order);
-    request->changes = memory_alloc_array(n, sizeof *request->changes);
-    request->event_inputs = memory_alloc_array(n, sizeof *request->event_inputs);
-    request->event_block = memory_alloc_array(n, sizeof *request->event_block);
+    request->view_tokens = memory_alloc_array(n, sizeof *request->view_tokens);
+    request->view_states = memory_alloc(n);
+    request->keys = memory_alloc_array(n, sizeof *request->keys);
+    request->changes = memory_calloc(n + 1, sizeof *request->changes);
+    request->event_inputs = memory_alloc_array(n_events, sizeof *request->event_inputs);
+    request->event_block = memory_alloc_array(n_events, sizeof *request->event_block);
     request->event_changes = memory_alloc_array(n, sizeof *request->event_changes);
-    if (!request->candidates || !request->order || !request->changes || !request->event_inputs ||
-        !request->event_block || !request->event_changes)
-        FAIL(UM_NO_MEMORY, err, "no memory for a block of %zu tokens", n);
+    bool is_held = request->candidates && request->order && request->view_tokens &&
+                   request->view_states && request->keys && request->changes &&
+                   request->event_inputs && request->event_block && request->event_changes;
+    if (is_held && (s->policy->flags & UM_POLICY_SEES_LOGITS)) {
+        request->logit_rows = memory_calloc(n, sizeof *request->logit_rows);
+        request->logits = memory_alloc_array(n, (size_t)vocab * sizeof *request->logits);
+        is_held = request->logit_rows && request->logits;
+    }
+    if (is_held && s->policy->state_bytes) {
+        request->state_bytes = s->policy->state_bytes(&s->params, request->n_window);
+        if (request->state_bytes > STATE_BYTES_MAX)
+            FAIL(UM_INTERNAL, err, "policy %s: a state of %zu bytes; expected at most %d",
+                 s->policy->name, request->state_bytes, STATE_BYTES_MAX);
+        request->state = memory_calloc(1, request->state_bytes + STATE_GUARD_BYTES);
+        is_held = request->state != NULL;
+        if (is_held) memset(request->state + request->state_bytes, STATE_GUARD, STATE_GUARD_BYTES);
+    }
+    if (!is_held) FAIL(UM_NO_MEMORY, err, "no memory for a block of %zu tokens", n);
+    return UM_OK;
+}
+
+static um_status keep_policy_args(um_request *request, const char *text, um_error *err) {
+    size_t n_bytes = strlen(text ? text : "") + 1;
+    request->policy_args = memory_alloc(n_bytes);
+    if (!request->policy_args) FAIL(UM_NO_MEMORY, err, "no memory for a request");
+    memcpy(request->policy_args, text ? text : "", n_bytes);
+    request->settings.params.arguments = request->policy_args;
     return UM_OK;
 }
 
@@ -71,6 +110,7 @@ static um_status request_fill(um_request *request, const um_request_options *opt
     const um_model_info *info = model_info(engine->mdl);
     const request_settings *s = &request->settings;
     TRY(settings_resolve(engine, options, &request->settings, err));
+    TRY(keep_policy_args(request, options->policy_args, err));
     request->n_prompt = (int32_t)options->n_prompt;
     int64_t n_canvas = (int64_t)request->n_prompt + s->max_tokens;
     if (info->attention == UM_ATTENTION_BLOCK_CAUSAL)
@@ -86,8 +126,10 @@ static um_status request_fill(um_request *request, const um_request_options *opt
         return UM_LIMIT;
     }
     request->n_canvas = (int32_t)n_canvas;
+    int64_t n_window = (int64_t)s->params.window * s->unit_len;
+    request->n_window = n_window < n_canvas ? (int32_t)n_window : request->n_canvas;
     TRY(fill_canvas(request, options, info->mask_token, err));
-    return alloc_block_buffers(request, err);
+    return alloc_window(request, info->vocab, err);
 }
 
 um_status um_request_create(um_engine *engine, const um_request_options *options, um_request **out,
@@ -147,12 +189,19 @@ um_status um_request_next_event(um_request *request, um_event *event) {
     return status;
 }
 
-void request_open_block(um_request *request, int32_t first) {
-    int32_t end = first + request->settings.block_len;
-    request->block_first = first;
-    request->block_end = end < request->n_canvas ? end : request->n_canvas;
+void request_open_window(um_request *request, int32_t first) {
+    int32_t end = first + request->settings.unit_len;
+    request->window_first = first;
+    request->window_end = end < request->n_canvas ? end : request->n_canvas;
     request->i_step = 0;
-    memset(&request->policy, 0, sizeof request->policy);
+    if (request->state && !(request->settings.policy->flags & UM_POLICY_KEEPS_STATE))
+        memset(request->state, 0, request->state_bytes);
+}
+
+int32_t request_block_start(const um_request *request, int32_t position) {
+    bool is_full = model_info(request->engine->mdl)->attention == UM_ATTENTION_FULL;
+    int32_t origin = is_full ? request->n_prompt : 0, len = request->settings.block_len;
+    return origin + (position - origin) / len * len;
 }
 
 um_event *request_stage_event(um_request *request, um_event_kind kind) {

@@ -4,6 +4,8 @@
  * parameter accepted that the chosen policy, cache or temperature would ignore.
  */
 #include <math.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/engine.h"
@@ -38,53 +40,254 @@ static um_status resolve_fraction(double given, double fallback, const char *par
     return UM_OK;
 }
 
-/* Without a name, the policy that the given parameters belong to, else the family's. */
+/* Numbers of one policy or a few, with their defaults and ranges. A real is given where it is no
+ * NaN; its range is open at the lower end where is_above is set. */
+typedef struct real_parameter {
+    const char *name;
+    uint32_t reads;
+    size_t option, param; /* offsets of the doubles */
+    double fallback, minimum, maximum;
+    bool is_above;
+} real_parameter;
+
+#define PARAMETER(name_, reads_, fallback_, minimum_, maximum_, is_above_)                      \
+    {                                                                                           \
+#name_, reads_, offsetof(um_request_options, name_), offsetof(um_policy_params, name_), \
+            fallback_, minimum_, maximum_, is_above_                                            \
+    }
+
+/* Defaults: Fast-dLLM's factor 1; dInfer's HierarchyDecoder and CreditThresholdParallelDecoder;
+ * SDAR's README eb_threshold 0.35; Dream's eps 1e-3, alg_temp none; D2F's block_add_threshold 0.1
+ * and decoded_token_threshold 0.95. */
+static const real_parameter parameters[] = {
+    PARAMETER(low_threshold, UM_READS_LOW_THRESHOLD, 0.4, 0, 1, false),
+    PARAMETER(factor, UM_READS_FACTOR, 1, 0, 1e6, true),
+    PARAMETER(entropy_bound, UM_READS_ENTROPY_BOUND, 0.35, 0, 1e6, true),
+    PARAMETER(eps, UM_READS_EPS, 1e-3, 0, 0.999, true),
+    PARAMETER(alg_temp, UM_READS_ALG_TEMP, 0, 0, 1e6, false),
+    PARAMETER(credit_alpha, UM_READS_CREDIT, 0.7, 0, 100, false),
+    PARAMETER(credit_beta, UM_READS_CREDIT, 0.8, 0, 1, false),
+    PARAMETER(credit_gamma, UM_READS_CREDIT, 0.2, 0, 100, false),
+    PARAMETER(block_add, UM_READS_WINDOW, 0.1, 0, 1, false),
+    PARAMETER(block_ready, UM_READS_WINDOW, 0.95, 0, 1, false),
+};
+enum { N_PARAMETERS = sizeof parameters / sizeof *parameters };
+
+static double real_option(const um_request_options *o, const real_parameter *p) {
+    double value;
+    memcpy(&value, (const char *)o + p->option, sizeof value);
+    return value;
+}
+
+/* The parameters that a request sets, as UM_READS_*. With a name, that of the first one outside
+ * `known`. */
+static uint32_t given_parameters(const um_request_options *o, uint32_t known, const char **name) {
+    const struct {
+        const char *name;
+        uint32_t reads;
+        bool is_given;
+    } others[] = {
+        {"threshold", UM_READS_THRESHOLD, !isnan(o->threshold)},
+        {"edit_threshold", UM_READS_EDIT, !isnan(o->edit_threshold)},
+        {"post_steps", UM_READS_EDIT, o->post_steps != -1},
+        {"steps", UM_READS_STEPS, o->steps != 0},
+        {"remask", UM_READS_REMASK, o->remask != UM_REMASK_DEFAULT},
+        {"window", UM_READS_WINDOW, o->window != 0},
+        {"metric", UM_READS_WINDOW, o->metric != UM_METRIC_DEFAULT},
+        {"policy_args", UM_READS_ARGUMENTS, o->policy_args && *o->policy_args},
+    };
+    uint32_t given = 0;
+    if (name) *name = NULL;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (!others[i].is_given) continue;
+        given |= others[i].reads;
+        if (name && !*name && !(others[i].reads & known)) *name = others[i].name;
+    }
+    for (int i = 0; i < N_PARAMETERS; i++) {
+        if (isnan(real_option(o, &parameters[i]))) continue;
+        given |= parameters[i].reads;
+        if (name && !*name && !(parameters[i].reads & known)) *name = parameters[i].name;
+    }
+    return given;
+}
+
+/* Names of the built-in policies that read a set of parameters, or all names. */
+static const char *policy_names(uint32_t reads, char buffer[400]) {
+    size_t n = 0;
+    buffer[0] = 0;
+    for (int32_t i = 0; um_policy_at(i); i++) {
+        if ((um_policy_at(i)->reads & reads) != reads) continue;
+        int written = snprintf(buffer + n, 400 - n, "%s%s", n ? ", " : "", um_policy_at(i)->name);
+        if (written > 0 && (size_t)written < 400 - n) n += (size_t)written;
+    }
+    return buffer;
+}
+
+/* Refuses a parameter that the policy does not read. */
+static um_status check_reads(const um_policy *policy, const um_request_options *o, um_error *err) {
+    const char *name;
+    char names[400];
+    uint32_t given = given_parameters(o, policy->reads, &name);
+    if (!(given & ~policy->reads)) return UM_OK;
+    /* The one parameter's own readers. */
+    uint32_t unread = given & ~policy->reads;
+    policy_names(unread & (~unread + 1), names);
+    um_error_set(err, UM_INVALID, "%s: the policy %s does not read it; %s%s", name, policy->name,
+                 *names ? "those that do: " : "only a policy of your own can", names);
+    um_error_at(err, name, -1);
+    return UM_INVALID;
+}
+
+/* Without a name: the family's policy if it reads all that is given, else the first that does. A
+ * threshold asks a family that schedules for the policy `threshold`. */
+static const um_policy *infer_policy(const um_model_info *info, uint32_t given) {
+    const um_policy *family = um_policy_find(info->policy);
+    bool is_schedule = family == um_policy_find("schedule");
+    bool wants_threshold = (given & UM_READS_THRESHOLD) && !(given & UM_READS_REMASK);
+    if (family && !(given & ~family->reads) && !(is_schedule && wants_threshold)) return family;
+    for (int32_t i = 0; um_policy_at(i); i++) {
+        const um_policy *p = um_policy_at(i);
+        bool is_possible = !(p->flags & UM_POLICY_INSERTS) || info->delete_token >= 0;
+        if (is_possible && !(given & ~p->reads)) return p;
+    }
+    return NULL;
+}
+
+static um_status refuse_policy(const char *name, um_error *err) {
+    char names[400];
+    um_error_set(err, UM_INVALID,
+                 "policy: expected %s, or the path of a shared object with a '/', found \"%s\"",
+                 policy_names(0, names), name);
+    um_error_at(err, "policy", -1);
+    return UM_INVALID;
+}
+
+um_status um_request_options_check(const um_request_options *o, um_error *err) {
+    if (!o->policy || strchr(o->policy, '/')) return UM_OK;
+    const um_policy *policy = um_policy_find(o->policy);
+    return policy ? check_reads(policy, o, err) : refuse_policy(o->policy, err);
+}
+
 static um_status resolve_policy(const um_model_info *info, const um_request_options *o,
                                 request_settings *s, um_error *err) {
-    const char *name = o->policy;
-    bool wants_edit = !isnan(o->edit_threshold) || o->post_steps != -1;
-    if (!name && wants_edit) name = policy_edit.name;
-    if (!name && o->remask != UM_REMASK_DEFAULT) name = policy_schedule.name;
-    if (!name && !isnan(o->threshold) && strcmp(info->policy, policy_schedule.name) == 0)
-        name = policy_threshold.name;
-    if (!name) name = info->policy;
-    s->policy = policy_find(name);
-    if (!s->policy) {
-        um_error_set(err, UM_INVALID, "policy: expected threshold, schedule or edit, found \"%s\"",
-                     name);
+    if (!o->policy) {
+        s->policy = infer_policy(info, given_parameters(o, 0, NULL));
+        if (!s->policy)
+            return refuse(err, "policy",
+                          "no policy reads all the parameters that are given; name one");
+    } else if (strchr(o->policy, '/')) {
+        TRY(plugin_open(o->policy, &s->plugin, err));
+        s->policy = plugin_policy(s->plugin);
+    } else {
+        s->policy = um_policy_find(o->policy);
+        if (!s->policy) return refuse_policy(o->policy, err);
+    }
+    TRY(check_reads(s->policy, o, err));
+    if ((s->policy->flags & UM_POLICY_INSERTS) && info->delete_token < 0) {
+        um_error_set(err, UM_INVALID,
+                     "policy: %s needs a model with edit tokens (LLaDA2.2); this one has none",
+                     s->policy->name);
         um_error_at(err, "policy", -1);
         return UM_INVALID;
     }
-    bool is_edit = s->policy == &policy_edit, is_schedule = s->policy == &policy_schedule;
-    if (wants_edit && !is_edit)
-        return refuse(err, isnan(o->edit_threshold) ? "post_steps" : "edit_threshold",
-                      "only the policy edit reads it");
-    if (o->remask != UM_REMASK_DEFAULT && !is_schedule)
-        return refuse(err, "remask", "only the policy schedule reads it");
-    if (!isnan(o->threshold) && is_schedule && o->remask == UM_REMASK_RANDOM)
+    bool is_random = o->remask == UM_REMASK_RANDOM;
+    if (!isnan(o->threshold) && is_random)
         return refuse(err, "threshold", "random remasking does not look at confidence");
-    if (o->steps != 0 && is_edit) return refuse(err, "steps", "the policy edit does not read it");
+    return UM_OK;
+}
+
+/* A part of a block that is denoised by itself; the mask stays that of the block. */
+static um_status resolve_unit(const um_model_info *info, const um_request_options *o,
+                              request_settings *s, um_error *err) {
+    bool is_full = info->attention == UM_ATTENTION_FULL;
+    bool is_multi = s->policy->flags & UM_POLICY_MULTI_BLOCK;
+    if (o->sub_block && is_full)
+        return refuse(err, "sub_block", "full attention has no blocks in its mask; set block_len");
+    if (o->sub_block && is_multi)
+        return refuse(err, "sub_block", "a policy with a window of blocks takes whole blocks");
+    if (o->sub_block < 0 || (o->sub_block && s->block_len % o->sub_block != 0)) {
+        um_error_set(err, UM_INVALID, "sub_block: expected a divisor of the block of %d, found %d",
+                     s->block_len, o->sub_block);
+        um_error_at(err, "sub_block", -1);
+        return UM_INVALID;
+    }
+    s->unit_len = o->sub_block ? o->sub_block : info->sub_block;
+    bool is_usable = s->unit_len > 0 && s->block_len % s->unit_len == 0;
+    if (is_full || is_multi || !is_usable) s->unit_len = s->block_len;
+    return UM_OK;
+}
+
+static um_status resolve_window(const um_request_options *o, request_settings *s, um_error *err) {
+    um_policy_params *p = &s->params;
+    bool is_multi = s->policy->flags & UM_POLICY_MULTI_BLOCK;
+    if (o->window < 0) return refuse_int(err, "window", "1 or more", o->window);
+    p->window = o->window ? o->window : is_multi ? WINDOW_BLOCKS : 1;
+    if (p->window > WINDOW_BLOCKS_MAX) return refuse_int(err, "window", "at most 1024", p->window);
+    if (o->metric < UM_METRIC_DEFAULT || o->metric > UM_METRIC_ENTROPY)
+        return refuse_int(err, "metric", "confidence (1) or entropy (2)", (int64_t)o->metric);
+    p->uses_entropy = o->metric == UM_METRIC_ENTROPY;
+    /* d3LLM's threshold for LLaDA. */
+    if (p->uses_entropy && isnan(o->threshold)) p->threshold = 0.5;
+    /* Blocks of a window are edited only where it is asked for. */
+    if (is_multi && isnan(o->edit_threshold)) p->edit_threshold = INFINITY;
     return UM_OK;
 }
 
 static um_status resolve_params(const um_model_info *info, const model_traits *traits,
                                 const um_request_options *o, request_settings *s, um_error *err) {
-    policy_params *p = &s->params;
+    um_policy_params *p = &s->params;
     TRY(resolve_fraction(o->threshold, info->threshold, "threshold", &p->threshold, err));
     TRY(resolve_fraction(o->edit_threshold, info->edit_threshold, "edit_threshold",
                          &p->edit_threshold, err));
     /* Without a threshold of its own, `schedule` commits what its schedule says and no more. */
-    if (s->policy == &policy_schedule && isnan(o->threshold)) p->threshold = INFINITY;
+    if (s->policy == um_policy_find("schedule") && isnan(o->threshold)) p->threshold = INFINITY;
     p->post_steps = o->post_steps == -1 ? info->post_steps : o->post_steps;
-    if (p->post_steps < 0) return refuse_int(err, "post_steps", "0 or more", p->post_steps);
+    if (p->post_steps < 0 || p->post_steps > STEPS_MAX)
+        return refuse_int(err, "post_steps", "0 to 1000000", p->post_steps);
     p->steps = o->steps ? o->steps : info->steps;
-    if (p->steps == 0) p->steps = s->block_len;
-    if (p->steps < 1) return refuse_int(err, "steps", "1 or more", p->steps);
+    if (p->steps == 0) p->steps = s->unit_len;
+    if (p->steps < 1 || p->steps > STEPS_MAX)
+        return refuse_int(err, "steps", "1 to 1000000", p->steps);
     um_remask remask = o->remask ? o->remask : info->remask;
     if (remask != UM_REMASK_LOW_CONFIDENCE && remask != UM_REMASK_RANDOM)
         return refuse_int(err, "remask", "low-confidence (1) or random (2)", (int64_t)remask);
-    p->is_random = remask == UM_REMASK_RANDOM && s->policy == &policy_schedule;
+    p->is_random = remask == UM_REMASK_RANDOM && (s->policy->reads & UM_READS_REMASK);
     p->is_inclusive = traits->has_inclusive_threshold;
+    for (int i = 0; i < N_PARAMETERS; i++) {
+        const real_parameter *r = &parameters[i];
+        double value = real_option(o, r);
+        if (isnan(value)) value = r->fallback;
+        if (!(value >= r->minimum && value <= r->maximum) || (r->is_above && value <= r->minimum)) {
+            um_error_set(err, UM_INVALID, "%s: expected %s%g to %g, found %g", r->name,
+                         r->is_above ? "above " : "", r->minimum, r->maximum, value);
+            um_error_at(err, r->name, -1);
+            return UM_INVALID;
+        }
+        memcpy((char *)p + r->param, &value, sizeof value);
+    }
+    TRY(resolve_window(o, s, err));
+    /* Arguments of a policy of the user's own are read by it alone. */
+    p->arguments = o->policy_args ? o->policy_args : "";
+    const char *reason = s->policy->refuse ? s->policy->refuse(p) : NULL;
+    if (!reason) return UM_OK;
+    um_error_set(err, UM_INVALID, "policy: %s: %s", s->policy->name, reason);
+    um_error_at(err, "policy", -1);
+    return UM_INVALID;
+}
+
+static um_status resolve_end_tokens(const um_model_info *info, const um_request_options *o,
+                                    request_settings *s, um_error *err) {
+    s->removed_token = s->unsure_token = -1;
+    if (o->logits_eos_inf) {
+        if (info->eos_token < 0)
+            return refuse(err, "logits_eos_inf", "the model names no end-of-text token");
+        s->removed_token = info->eos_token;
+    }
+    if (o->confidence_eos_eot_inf) {
+        if (info->eot_token < 0)
+            return refuse(err, "confidence_eos_eot_inf", "the model names no end-of-turn token");
+        s->unsure_token = info->eot_token;
+    }
     return UM_OK;
 }
 
@@ -99,6 +302,8 @@ static um_status resolve_sampling(const um_model_info *info, const um_request_op
     if (!(s->top_p > 0 && s->top_p <= 1))
         return refuse_real(err, "top_p", "above 0 and at most 1", s->top_p);
     TRY(resolve_fraction(o->min_p, 0, "min_p", &s->min_p, err));
+    if (s->temperature > 0 && (s->policy->flags & UM_POLICY_IS_GREEDY))
+        return refuse(err, "temperature", "the policy does not draw; it needs a temperature of 0");
     if (s->temperature == 0) {
         const char *unread = o->top_k > 0                       ? "top_k"
                              : !isnan(o->top_p) && o->top_p < 1 ? "top_p"
@@ -131,11 +336,15 @@ static um_status resolve_cache(const um_model_info *info, const um_request_optio
             break;
         case UM_CACHE_PREFIX:
         case UM_CACHE_DUAL:
-            if (!is_full)
+            /* Fast-dLLM v2's block cache: parts of a block against a block that has gone stale. */
+            if (!is_full && (o->cache == UM_CACHE_PREFIX || s->unit_len == s->block_len))
                 return refuse(
                     err, "cache",
                     "prefix and dual approximate full attention; this model is block-causal "
-                    "and its exact cache costs less");
+                    "and its exact cache costs less (dual goes with a sub_block)");
+            if (s->policy->flags & UM_POLICY_MULTI_BLOCK)
+                return refuse(err, "cache",
+                              "prefix and dual go with one open block; the policy has several");
             if (s->cfg_scale > 0)
                 return refuse(err, "cache", "prefix and dual do not go with guidance (cfg_scale)");
             s->cache = o->cache;
@@ -168,6 +377,7 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
     s->max_tokens = o->max_tokens;
     if (s->max_tokens < 1) return refuse_int(err, "max_tokens", "1 or more", s->max_tokens);
     s->block_len = o->block_len ? o->block_len : info->block_len;
+    if (o->block_len == 0 && info->block_len == 0) s->block_len = s->max_tokens;
     if (s->block_len < 1 || s->block_len > info->context) {
         um_error_set(err, UM_INVALID, "block_len: expected 1 to %d (the context), found %d",
                      info->context, s->block_len);
@@ -183,7 +393,9 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
         return UM_LIMIT;
     }
     TRY(resolve_policy(info, o, s, err));
+    TRY(resolve_unit(info, o, s, err));
     TRY(resolve_params(info, traits, o, s, err));
+    TRY(resolve_end_tokens(info, o, s, err));
     TRY(resolve_sampling(info, o, s, err));
     return resolve_cache(info, o, s, err);
 }

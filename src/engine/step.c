@@ -21,19 +21,20 @@ static um_status acquire_pages(um_engine *engine, um_request *request, um_error 
     return UM_OK;
 }
 
+/* Whole blocks of a prompt are prefilled where keys and values are kept. Where the last row of a
+ * finished block seeds the next one, a prompt that ends with its block is such a block. */
 static void start(um_engine *engine, um_request *request) {
     const request_settings *s = &request->settings;
-    bool has_prefill = model_info(engine->mdl)->attention == UM_ATTENTION_BLOCK_CAUSAL &&
-                       s->cache == UM_CACHE_EXACT && request->n_prompt >= s->block_len;
-    request->phase = has_prefill ? PHASE_PREFILL : PHASE_DECODE;
-    if (has_prefill) {
-        /* So that the planner's sums see an empty block. */
-        request->block_first = request->block_end = 0;
-    } else if (model_info(engine->mdl)->attention == UM_ATTENTION_BLOCK_CAUSAL) {
-        request_open_block(request, request->n_prompt / s->block_len * s->block_len);
-    } else {
-        request_open_block(request, request->n_prompt);
-    }
+    const model_traits *traits = model_traits_of(engine->mdl);
+    bool is_causal = traits->attention == UM_ATTENTION_BLOCK_CAUSAL;
+    int32_t first = request->n_prompt;
+    if (is_causal) first = request->n_prompt / s->block_len * s->block_len;
+    bool is_seeded = traits->has_seed && first == request->n_prompt;
+    request->n_prefill = is_causal && s->cache != UM_CACHE_NONE ? first : 0;
+    if (request->n_prefill && is_seeded) request->n_prefill -= s->block_len;
+    /* Parts of a block that are all prompt have nothing to decide. */
+    request_open_window(request, is_causal ? request->n_prompt / s->unit_len * s->unit_len : first);
+    request->phase = request->n_prefill ? PHASE_PREFILL : is_seeded ? PHASE_SEED : PHASE_DECODE;
     request_stage_event(request, UM_EVENT_ACCEPTED);
 }
 
@@ -64,7 +65,7 @@ static bool admit(um_engine *engine) {
 }
 
 static bool is_ready(const um_request *r) {
-    return r->is_drained && (r->phase == PHASE_PREFILL || r->phase == PHASE_DECODE);
+    return r->is_drained && r->phase != PHASE_WAITING && r->phase != PHASE_FINISHED;
 }
 
 /* Adds requests until the step is full: those that the last step left out come first. */

@@ -23,6 +23,7 @@ typedef struct partial {
     tile_softmax all;  /* of every token */
     tile_best allowed; /* without the forbidden token; i_max counts from the tile's start */
     float forbidden;   /* logit of the forbidden token where this tile has it, else -inf */
+    float watched;     /* logit of the watched token where this tile has it, else 0 */
     double tempered;   /* sum exp((l - allowed.max) / temperature), without the forbidden token */
     gumbel_best drawn;
 } partial;
@@ -40,7 +41,8 @@ typedef struct head_task {
 } head_task;
 
 static bool is_truncated(const score_request *q) {
-    return q->temperature > 0.0 && (q->top_k > 0 || q->top_p < 1.0 || q->min_p > 0.0);
+    return q->temperature > 0.0 &&
+           (q->top_k > 0 || q->top_p < 1.0 || q->min_p > 0.0 || q->wants_spread);
 }
 
 /* Lays the scratch out; base NULL gives the size alone. */
@@ -134,7 +136,10 @@ static partial summarise(const head_task *t, int32_t i_request, int32_t first, i
     const score_request *q = &a->requests[i_request];
     size_t vocab = (size_t)a->w.n_out, bytes = (size_t)n * sizeof *l;
     partial p = {.forbidden = -INFINITY, .drawn = {.key = -INFINITY, .token = -1}};
-    if (a->logits) memcpy(a->logits + (size_t)i_request * vocab + (size_t)first, l, bytes);
+    /* The lowest number, not minus infinity, so that sums over it stay numbers. */
+    if (q->removed >= first && q->removed < first + n) l[q->removed - first] = -FLT_MAX;
+    if (q->watched >= first && q->watched < first + n) p.watched = l[q->watched - first];
+    if (q->logits) memcpy(q->logits + first, l, bytes);
     p.all = t->kernels->tile_softmax(l, n);
     if (!p.all.is_finite) return p;
     if (t->forbidden >= first && t->forbidden < first + n) {
@@ -228,6 +233,10 @@ static void finish(const head_task *t, int32_t i_request) {
     s->second_probability = (float)exp((double)m.second - m.log_sum_exp);
     s->forbidden_probability = (float)exp((double)m.forbidden - m.log_sum_exp);
     s->entropy = (float)m.entropy;
+    if (q->watched >= 0 && q->watched < t->args->w.n_out)
+        s->watched_logit =
+            t->partials[(size_t)i_request * (size_t)t->n_tiles + (size_t)(q->watched / HEAD_TILE)]
+                .watched;
     s->drawn = m.token;
     s->drawn_probability = s->drawn_tempered = s->probability;
     if (q->temperature > 0.0 && t->stored[i_request] < 0) {
@@ -251,10 +260,15 @@ static void draw_truncated(void *context, int i_task, int i_worker) {
     if (t->stored[i_task] < 0 || !s->is_finite) return;
     float *l = t->stored_logits + (size_t)t->stored[i_task] * (size_t)a->w.n_out;
     selection drawn = select_draw(t->kernels, &a->requests[i_task], l, a->w.n_out, s->logit);
-    if (drawn.token < 0) drawn = (selection){s->token, s->logit, 1.0};
+    if (drawn.token < 0)
+        drawn = (selection){.token = s->token, .logit = s->logit, .tempered = 1.0, .top = 1.0};
     s->drawn = drawn.token;
     s->drawn_probability = (float)exp((double)drawn.logit - (double)s->log_sum_exp);
     s->drawn_tempered = (float)drawn.tempered;
+    if (!a->requests[i_task].wants_spread) return;
+    s->drawn_top = (float)drawn.top;
+    s->drawn_second = (float)drawn.second;
+    s->drawn_entropy = (float)drawn.entropy;
 }
 
 um_status cpu_head(device *dev, const head_args *args, void *scratch) {

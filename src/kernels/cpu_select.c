@@ -94,6 +94,26 @@ static void keep_top_p(float *l, int32_t n, float max, double temperature, doubl
     }
 }
 
+/* The two highest of q and its entropy. `total` is the sum of masses; the highest has mass 1. */
+static void measure_spread(const float *l, int32_t n, float max, double temperature, double total,
+                           selection *drawn) {
+    double sum = 0.0, second = 0.0;
+    bool has_top = false;
+    for (int32_t i = 0; i < n; i++) {
+        if (l[i] == -INFINITY) continue;
+        double mass = mass_of(l[i], max, temperature);
+        if (mass > 0.0) sum += mass * log(mass);
+        if (l[i] == max && !has_top)
+            has_top = true;
+        else if (mass > second)
+            second = mass;
+    }
+    drawn->top = 1.0 / total;
+    drawn->second = second / total;
+    double entropy = log(total) - sum / total;
+    drawn->entropy = entropy > 0.0 ? entropy : 0.0;
+}
+
 selection select_draw(const cpu_kernels *kernels, const score_request *request, float *l,
                       int32_t vocab, float max) {
     double temperature = request->temperature, total = 0.0;
@@ -112,5 +132,9 @@ selection select_draw(const cpu_kernels *kernels, const score_request *request, 
     for (int32_t i = 0; i < vocab; i += HEAD_TILE)
         kernels->gumbel(l + i, vocab - i < HEAD_TILE ? vocab - i : HEAD_TILE, i, &request->key,
                         temperature, &best);
-    return (selection){best.token, best.logit, mass_of(best.logit, max, temperature) / total};
+    selection drawn = {.token = best.token,
+                       .logit = best.logit,
+                       .tempered = mass_of(best.logit, max, temperature) / total};
+    if (request->wants_spread) measure_spread(l, vocab, max, temperature, total, &drawn);
+    return drawn;
 }

@@ -10,7 +10,8 @@
 typedef struct selection {
     int32_t token; /* -1: keys overflowed, nothing was drawn */
     float logit;
-    double tempered; /* q[token] over the candidates */
+    double tempered;             /* q[token] over the candidates */
+    double top, second, entropy; /* of q; where the request wants_spread, else 0 */
 } selection;
 
 /* l [vocab] finite, the forbidden token -infinity, max its highest; what is no candidate becomes

@@ -138,6 +138,10 @@ typedef struct score_request {
     double top_p;       /* 1: off */
     double min_p;       /* 0: off */
     rng_key key;        /* of the draw */
+    bool wants_spread;  /* temperature above 0: fills drawn_top, drawn_second, drawn_entropy */
+    int32_t removed;    /* a token whose logit counts as minus infinity everywhere; -1: none */
+    int32_t watched;    /* a token whose logit is asked for; -1: none */
+    float *logits;      /* NULL or [vocab]: after guidance and removal */
 } score_request;
 
 /* Of the logits l of a row (after guidance), with p = softmax(l) over the whole vocabulary:
@@ -157,19 +161,22 @@ typedef struct score_request {
  *   drawn_probability  p[drawn]: untempered
  *   drawn_tempered     q[drawn], q = softmax(l / temperature) over the candidates;
  *                      temperature 0: probability
+ *   drawn_top, drawn_second, drawn_entropy   of q: the two highest and -sum q log q, where
+ *                      wants_spread and the temperature is above 0; else 0
+ *   watched_logit      l[watched]; 0 where none is
  *   is_finite          false where any logit is NaN or infinite; the rest is then undefined */
 typedef struct score {
     int32_t token, drawn;
     float logit, log_sum_exp, probability, second_probability, forbidden_probability, entropy;
-    float drawn_probability, drawn_tempered;
+    float drawn_probability, drawn_tempered, drawn_top, drawn_second, drawn_entropy;
+    float watched_logit;
     bool is_finite;
 } score;
 
 /* The output head, fused with what policies need: logits live a tile at a time, and are stored only
- * where a request truncates (top_k, top_p, min_p) or `logits` asks for them.
+ * where a request truncates (top_k, top_p, min_p), wants the spread, or asks for them.
  *   x [n_rows, hidden], already normed; w [vocab, hidden]; logit_scale multiplies the logits
  *   requests [n_requests], scores [n_requests]
- *   logits NULL or [n_requests, vocab]
  * Tolerance: probability within 1e-6 of the scalar version, absolute. */
 typedef struct head_args {
     const float *x;
@@ -179,7 +186,6 @@ typedef struct head_args {
     const score_request *requests;
     int32_t forbidden_token; /* -1: none */
     score *scores;
-    float *logits;
 } head_args;
 
 typedef struct kernel_ops {

@@ -93,6 +93,8 @@ static um_status find_stop_tokens(model *m, um_error *err) {
     info->n_stop_tokens = n_kept;
     add_stop_token(info, m->traits.extra_stop_token);
     add_stop_token(info, m->traits.other_stop_token);
+    info->eos_token = info->n_stop_tokens ? info->stop_tokens[0] : -1;
+    info->eot_token = info->n_stop_tokens > 1 ? info->stop_tokens[1] : -1;
     return UM_OK;
 }
 
@@ -147,6 +149,10 @@ static void fill_info(model *m) {
     info->n_kv_heads = s->n_kv_heads;
     info->head_dim = s->head_dim;
     info->vocab = s->vocab;
+    info->is_shifted = m->traits.is_shifted;
+    info->delete_token = m->traits.delete_token;
+    info->split_token = m->traits.split_token;
+    info->sub_block = m->traits.sub_block;
     info->context = m->traits.context;
     info->n_experts = s->n_experts;
     info->n_active = s->n_active;

@@ -132,7 +132,6 @@ static head_args head_of(const transformer *t, const model_batch *batch, const s
         .requests = b->requests ? b->requests : batch->requests,
         .forbidden_token = batch->forbidden_token,
         .scores = batch->scores,
-        .logits = batch->logits,
     };
 }
 

@@ -76,7 +76,6 @@ typedef struct model_batch {
     const score_request *requests;
     int32_t forbidden_token; /* never proposed; -1: none */
     score *scores;           /* [n_requests] */
-    float *logits;           /* NULL or [n_requests, vocab] */
 } model_batch;
 
 /* Rotary tables for positions [0, n_positions): f32 throughout, as the families' code has them. */

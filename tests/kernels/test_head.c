@@ -15,6 +15,8 @@ static score_request plain_request(int32_t row) {
     return (score_request){.row = row,
                            .guide_row = -1,
                            .top_p = 1.0,
+                           .removed = -1,
+                           .watched = -1,
                            .key = {.seed = 5, .request = 6, .position = (uint32_t)row}};
 }
 
@@ -113,19 +115,21 @@ static void check_vocab(device *dev, int32_t vocab, int32_t hidden, dtype type, 
     void *owner;
     matrix m = check_matrix(type, vocab, hidden, 1.0f, 29, &owner, &w);
     score_request requests[16];
+    float *logits = malloc(16 * (size_t)vocab * sizeof *logits);
     for (int i = 0; i < 16; i++) {
         requests[i] = plain_request(i % 8);
         if (i % 3 == 1) requests[i].temperature = 0.3 + 0.2 * i;
         if (i == 4 || i == 13) requests[i].top_k = 3;
         if (i == 7 || i == 13) requests[i].top_p = 0.7;
         if (i == 10 || i == 13) requests[i].min_p = 0.05;
+        requests[i].logits = logits + (size_t)i * (size_t)vocab;
+        requests[i].wants_spread = i % 5 == 1;
         if (i % 4 == 1) {
             requests[i].guide_row = (i + 3) % 8;
             requests[i].cfg_scale = 0.5f;
         }
     }
     score scores[16];
-    float *logits = malloc(16 * (size_t)vocab * sizeof *logits);
     double *l = malloc((size_t)vocab * sizeof *l);
     assert_true(logits && l);
     head_args args = {.x = x,
@@ -135,8 +139,7 @@ static void check_vocab(device *dev, int32_t vocab, int32_t hidden, dtype type, 
                       .n_requests = 16,
                       .requests = requests,
                       .forbidden_token = forbidden,
-                      .scores = scores,
-                      .logits = logits};
+                      .scores = scores};
     run_head(dev, &args);
     for (int i = 0; i < 16; i++) {
         const score_request *q = &requests[i];
@@ -155,7 +158,7 @@ static void check_vocab(device *dev, int32_t vocab, int32_t hidden, dtype type, 
     }
     /* Without stored logits, other threads, each request alone: the same bits. */
     score again[16];
-    args.logits = NULL;
+    for (int i = 0; i < 16; i++) requests[i].logits = NULL;
     args.scores = again;
     run_head(dev, &args);
     for (int i = 0; i < 16; i++) check_same_score(&scores[i], &again[i]);

@@ -2,12 +2,14 @@
  *
  * Policies on hand-made blocks: what each rule says where the answer can be read off.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "base/rng.h"
 #include "decode/policy.h"
 
 enum { N = 8, MASK = 99 };
@@ -15,35 +17,90 @@ enum { N = 8, MASK = 99 };
 typedef struct block {
     int32_t tokens[N];
     uint8_t states[N];
-    candidate candidates[N];
+    um_candidate candidates[N];
     int32_t order[N];
-    policy_change changes[N];
-    policy_state state;
-    policy_params params;
-    policy_decision decision;
-    policy_view view;
+    double keys[N];
+    uint64_t state[4096];
+    um_policy_change changes[N + 1];
+    um_policy_params params;
+    um_policy_decision decision;
+    um_policy_view view;
+    rng_key key;
+    float rows[N][MASK + 1];
+    const float *logits[N];
 } block;
+
+/* As the engine's: a function of the key, the position and the step. */
+static double draw(const um_policy_view *view, int32_t index) {
+    rng_key key = *(const rng_key *)view->draw_key;
+    key.position = (uint32_t)(view->first_position + index);
+    key.step = (uint32_t)view->i_step;
+    return rng_uniform(&key, RNG_PURPOSE_REMASK, 0);
+}
+
+/* Logits that give the candidate its probability; the rest is spread evenly. */
+static void fill_logits(block *b) {
+    for (int i = 0; i < N; i++) {
+        double p = (double)b->candidates[i].probability;
+        for (int v = 0; v <= MASK; v++) b->rows[i][v] = (float)log((1 - p) / MASK);
+        b->rows[i][b->candidates[i].token] = (float)log(p);
+        b->logits[i] = b->rows[i];
+        b->candidates[i].top_probability = b->candidates[i].probability;
+        b->candidates[i].second_probability = (float)((1 - p) / MASK);
+        b->candidates[i].entropy = (float)(-p * log(p) - (1 - p) * log((1 - p) / MASK));
+    }
+}
 
 /* All masked, with the given confidences; proposals are 10, 11, ... */
 static void block_init(block *b, const float confidence[N]) {
     memset(b, 0, sizeof *b);
     for (int i = 0; i < N; i++) {
         b->tokens[i] = MASK;
-        b->states[i] = POSITION_MASKED;
-        b->candidates[i] = (candidate){.token = 10 + i, .probability = confidence[i]};
+        b->states[i] = UM_POSITION_MASKED;
+        b->candidates[i] = (um_candidate){.token = 10 + i, .probability = confidence[i]};
     }
-    b->params =
-        (policy_params){.threshold = 0.9, .edit_threshold = 0.8, .post_steps = 2, .steps = N};
-    b->decision.changes = b->changes;
-    b->view = (policy_view){
-        .n = N, .tokens = b->tokens, .states = b->states, .candidates = b->candidates};
+    b->params = (um_policy_params){.threshold = 0.9,
+                                   .edit_threshold = 0.8,
+                                   .low_threshold = 0.4,
+                                   .factor = 1,
+                                   .entropy_bound = 0.5,
+                                   .eps = 1e-3,
+                                   .credit_alpha = 0.7,
+                                   .credit_beta = 0.8,
+                                   .credit_gamma = 0.2,
+                                   .block_add = 0.1,
+                                   .block_ready = 0.95,
+                                   .window = 1,
+                                   .post_steps = 2,
+                                   .steps = N,
+                                   .arguments = ""};
+    b->view = (um_policy_view){.params = &b->params,
+                               .n = N,
+                               .block_len = N,
+                               .vocab = MASK + 1,
+                               .mask_token = MASK,
+                               .delete_token = 97,
+                               .split_token = 98,
+                               .tokens = b->tokens,
+                               .states = b->states,
+                               .candidates = b->candidates,
+                               .logits = b->logits,
+                               .order = b->order,
+                               .keys = b->keys,
+                               .state = b->state,
+                               .draw = draw,
+                               .draw_key = &b->key};
 }
 
-static void step(const policy *p, block *b) {
-    p->step(&b->params, &b->view, &b->state, b->order, &b->decision);
+static void step(const um_policy *p, block *b) {
+    b->decision = (um_policy_decision){.changes = b->changes};
+    fill_logits(b);
+    if (p->state_bytes) assert_true(p->state_bytes(&b->params, N) <= sizeof b->state);
+    p->step(&b->view, &b->decision);
     for (int i = 0; i < b->decision.n_changes; i++) {
         b->tokens[b->changes[i].index] = b->changes[i].token;
-        b->states[b->changes[i].index] = POSITION_COMMITTED;
+        b->states[b->changes[i].index] =
+            b->changes[i].token == MASK ? UM_POSITION_MASKED : UM_POSITION_COMMITTED;
     }
     b->view.i_step++;
 }
@@ -61,7 +118,7 @@ static void test_threshold_takes_all_above(void **state) {
     block_init(&b, spread);
     step(&policy_threshold, &b);
     assert_changes(&b, 3, (int[]){0, 3, 6}); /* 0.9 is not above 0.9 */
-    assert_false(b.decision.is_finished);
+    assert_false(b.decision.n_finished);
     step(&policy_threshold, &b); /* none above: the best one, 0.9 */
     assert_changes(&b, 1, (int[]){2});
     block_init(&b, spread);
@@ -80,7 +137,7 @@ static void test_threshold_schedule_is_a_floor(void **state) {
     assert_changes(&b, 4, (int[]){0, 2, 3, 6});
     step(&policy_threshold, &b);
     assert_changes(&b, 4, (int[]){1, 4, 5, 7});
-    assert_true(b.decision.is_finished);
+    assert_true(b.decision.n_finished);
 }
 
 static void test_ties_go_to_the_lower_index(void **state) {
@@ -91,24 +148,26 @@ static void test_ties_go_to_the_lower_index(void **state) {
     for (int i = 0; i < N; i++) {
         step(&policy_threshold, &b);
         assert_changes(&b, 1, (int[]){i});
-        assert_int_equal(b.decision.is_finished, i == N - 1);
+        assert_int_equal(b.decision.n_finished, i == N - 1);
     }
 }
 
 static void test_prompt_stays(void **state) {
     (void)state;
-    for (int i = 0; policy_at(i); i++) {
+    for (int i = 0; um_policy_at(i); i++) {
         block b;
         block_init(&b, spread);
-        b.states[0] = b.states[3] = POSITION_PROMPT; /* their tokens equal the mask token */
-        for (int n = 0; n < 3 * N && !b.decision.is_finished; n++) {
-            step(policy_at(i), &b);
+        b.states[0] = b.states[3] = UM_POSITION_PROMPT; /* their tokens equal the mask token */
+        for (int n = 0; n < 3 * N && !b.decision.n_finished; n++) {
+            step(um_policy_at(i), &b);
+            if (!(um_policy_at(i)->flags & UM_POLICY_MAY_IDLE))
+                assert_true(b.decision.n_changes || b.decision.n_finished);
             for (int j = 0; j < b.decision.n_changes; j++) {
                 assert_int_not_equal(b.changes[j].index, 0);
                 assert_int_not_equal(b.changes[j].index, 3);
             }
         }
-        assert_true(b.decision.is_finished);
+        assert_true(b.decision.n_finished);
         assert_int_equal(b.tokens[0], MASK);
     }
 }
@@ -125,7 +184,7 @@ static void test_schedule_splits_evenly(void **state) {
     assert_changes(&b, 3, (int[]){2, 5, 7});
     step(&policy_schedule, &b);
     assert_changes(&b, 2, (int[]){1, 4});
-    assert_true(b.decision.is_finished);
+    assert_true(b.decision.n_finished);
     block_init(&b, spread); /* one a step, and what is above the threshold */
     step(&policy_schedule, &b);
     assert_changes(&b, 3, (int[]){0, 3, 6});
@@ -141,7 +200,7 @@ static void test_random_order(void **state) {
         block b;
         block_init(&b, spread);
         b.params.is_random = true;
-        b.view.key.seed = (uint64_t)seed;
+        b.key.seed = (uint64_t)seed;
         b.view.first_position = 32;
         step(&policy_schedule, &b);
         assert_int_equal(b.decision.n_changes, 1);
@@ -167,14 +226,14 @@ static void test_edit_corrects_and_settles(void **state) {
     block_init(&b, sure);
     step(&policy_edit, &b);
     assert_int_equal(b.decision.n_changes, N);
-    assert_false(b.decision.is_finished); /* a forward that finds nothing is still to come */
-    b.candidates[2].token = 50;           /* now it prefers another token */
-    b.candidates[5] = (candidate){.token = 51, .probability = 0.8f}; /* not above 0.8 */
+    assert_false(b.decision.n_finished); /* a forward that finds nothing is still to come */
+    b.candidates[2].token = 50;          /* now it prefers another token */
+    b.candidates[5] = (um_candidate){.token = 51, .probability = 0.8f}; /* not above 0.8 */
     step(&policy_edit, &b);
     assert_int_equal(b.decision.n_changes, 2); /* 0.8f is above 0.8 by rounding */
     step(&policy_edit, &b);
     assert_int_equal(b.decision.n_changes, 0);
-    assert_true(b.decision.is_finished);
+    assert_true(b.decision.n_finished);
 }
 
 static void test_edit_budget(void **state) {
@@ -189,15 +248,15 @@ static void test_edit_budget(void **state) {
             for (int i = 0; i < N; i++) b.candidates[i].token++; /* never content */
             step(&policy_edit, &b);
             n_forwards++;
-        } while (!b.decision.is_finished && n_forwards < 100);
+        } while (!b.decision.n_finished && n_forwards < 100);
         assert_int_equal(n_forwards, 1 + post_steps);
     }
 }
 
 static void test_find(void **state) {
     (void)state;
-    assert_ptr_equal(policy_find("edit"), &policy_edit);
-    assert_null(policy_find("best"));
+    assert_ptr_equal(um_policy_find("edit"), &policy_edit);
+    assert_null(um_policy_find("best"));
 }
 
 int main(void) {
