@@ -81,16 +81,17 @@ um_status config_rotary_share(const hf_config *config, double fallback, double *
     return hf_config_real_or(config, key, 0, 1, fallback, share, err);
 }
 
-um_status shape_check_heads(const transformer_shape *s, um_error *err) {
+um_status shape_check_heads(const hf_config *config, const transformer_shape *s, um_error *err) {
+    const char *heads = hf_config_has(config, "n_heads") ? "n_heads" : "num_attention_heads";
+    const char *kv = hf_config_has(config, "n_kv_heads") ? "n_kv_heads" : "num_key_value_heads";
     if (s->n_heads % s->n_kv_heads != 0)
-        FAIL(UM_FORMAT, err,
-             "config.json: %d attention heads are not a multiple of %d key-value heads", s->n_heads,
-             s->n_kv_heads);
+        FAIL(UM_FORMAT, err, "config.json: \"%s\" is %d, not a multiple of \"%s\", %d", heads,
+             s->n_heads, kv, s->n_kv_heads);
     if (s->rotary_dim % 2 != 0 || s->rotary_dim > s->head_dim || s->rotary_dim < 0)
-        FAIL(UM_FORMAT, err,
-             "config.json: the rotary dimension must be even and at most the head dimension %d; "
-             "found %d",
-             s->head_dim, s->rotary_dim);
+        FAIL(
+            UM_FORMAT, err,
+            "config.json: the rotary dimension must be even and at most \"head_dim\", %d; found %d",
+            s->head_dim, s->rotary_dim);
     return UM_OK;
 }
 

@@ -60,7 +60,7 @@ um_status config_rope_theta(const hf_config *config, double fallback, double *th
 um_status config_rotary_share(const hf_config *config, double fallback, double *share,
                               um_error *err);
 /* n_heads is a multiple of n_kv_heads; rotary_dim is even and within head_dim. */
-um_status shape_check_heads(const transformer_shape *shape, um_error *err);
+um_status shape_check_heads(const hf_config *config, const transformer_shape *shape, um_error *err);
 
 /* Fails where the files hold a tensor that the config says is not there: part of a model would run
  * and write nonsense. `key` and `value` are the config's, as the sentence quotes them. */

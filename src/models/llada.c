@@ -69,8 +69,9 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
     TRY(config_size(config, "d_model", "hidden_size", SIZE_WIDTH_MAX, &s->hidden, err));
     TRY(config_size(config, "n_heads", "num_attention_heads", SIZE_HEADS_MAX, &s->n_heads, err));
     if (s->hidden % s->n_heads != 0)
-        FAIL(UM_FORMAT, err, "config.json: %d attention heads do not divide a width of %d",
-             s->n_heads, s->hidden);
+        FAIL(UM_FORMAT, err, "config.json: \"%s\" %d does not divide \"%s\" %d",
+             hf_config_has(config, "n_heads") ? "n_heads" : "num_attention_heads", s->n_heads,
+             hf_config_has(config, "d_model") ? "d_model" : "hidden_size", s->hidden);
     s->head_dim = s->rotary_dim = s->hidden / s->n_heads;
     TRY(describe_kv_heads(config, s, err));
     TRY(describe_inner(config, s, err));
@@ -90,7 +91,7 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
     s->embeddings = s->vocab;
     TRY(hf_config_bool_or(config, "scale_logits", false, &is_scaled, err));
     s->logit_scale = is_scaled ? 1.0f / sqrtf((float)s->hidden) : 1.0f;
-    TRY(shape_check_heads(s, err));
+    TRY(shape_check_heads(config, s, err));
     TRY(config_size(config, "max_sequence_length", "max_position_embeddings", SIZE_CONTEXT_MAX,
                     &traits->context, err));
     traits->attention = UM_ATTENTION_FULL;

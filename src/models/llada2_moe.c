@@ -58,18 +58,18 @@ static um_status describe_experts(const hf_config *config, transformer_shape *s,
     TRY(hf_config_int_or(config, "num_shared_experts", 0, 1024, 0, &value, err));
     int64_t shared_inner = value * s->expert_inner;
     if (shared_inner > SIZE_WIDTH_MAX)
-        FAIL(UM_FORMAT, err, "config.json: %lld shared experts of %d are wider than %d",
+        FAIL(UM_FORMAT, err, "config.json: \"num_shared_experts\" %lld of %d are wider than %d",
              (long long)value, s->expert_inner, SIZE_WIDTH_MAX);
     s->shared_inner = (int32_t)shared_inner;
     TRY(hf_config_real_or(config, "routed_scaling_factor", -1e6, 1e6, 2.5, &scale, err));
     s->router_scale = (float)scale;
     if (s->n_experts % s->n_group != 0)
-        FAIL(UM_FORMAT, err, "config.json: %d groups do not divide %d experts", s->n_group,
-             s->n_experts);
+        FAIL(UM_FORMAT, err, "config.json: \"n_group\" %d does not divide \"num_experts\" %d",
+             s->n_group, s->n_experts);
     if (s->n_group > 1 && s->n_experts / s->n_group < 2)
         FAIL(UM_FORMAT, err,
-             "config.json: %d groups of %d experts; a group's score needs two experts", s->n_group,
-             s->n_experts / s->n_group);
+             "config.json: \"n_group\" %d leaves %d experts to a group; its score needs two",
+             s->n_group, s->n_experts / s->n_group);
     if (s->topk_group > s->n_group)
         FAIL(UM_FORMAT, err, "config.json: \"topk_group\" is %d, more than the %d groups there are",
              s->topk_group, s->n_group);
@@ -79,7 +79,8 @@ static um_status describe_experts(const hf_config *config, transformer_shape *s,
     int32_t n_reachable = s->n_experts / s->n_group * s->topk_group;
     if (s->n_active > n_reachable)
         FAIL(UM_FORMAT, err,
-             "config.json: %d experts are chosen for each token, but %d of %d can be reached",
+             "config.json: \"num_experts_per_tok\" is %d, but \"topk_group\" lets %d of %d be "
+             "reached",
              s->n_active, n_reachable, s->n_experts);
     return UM_OK;
 }
@@ -120,8 +121,9 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
                          err));
     s->head_dim = (int32_t)value;
     if (s->head_dim < 1)
-        FAIL(UM_FORMAT, err, "config.json: %d attention heads for a hidden size of %d", s->n_heads,
-             s->hidden);
+        FAIL(UM_FORMAT, err,
+             "config.json: \"num_attention_heads\" is %d, more than \"hidden_size\", %d",
+             s->n_heads, s->hidden);
     TRY(config_rotary_share(config, 0.5, &real, err));
     s->rotary_dim = (int32_t)((double)s->head_dim * real);
     if (hf_config_has(config, "rotary_dim")) {
@@ -143,7 +145,7 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
     s->n_dense_layers = value < s->n_layers ? (int32_t)value : s->n_layers;
     if (s->n_dense_layers)
         TRY(config_size(config, "intermediate_size", NULL, SIZE_WIDTH_MAX, &s->inner, err));
-    TRY(shape_check_heads(s, err));
+    TRY(shape_check_heads(config, s, err));
     TRY(config_size(config, "max_position_embeddings", NULL, SIZE_CONTEXT_MAX, &traits->context,
                     err));
     traits->attention = UM_ATTENTION_BLOCK_CAUSAL;
@@ -159,7 +161,7 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
     traits->edit_threshold = 0.9;
     traits->post_steps = 16;
     /* A checkpoint that routes by blocks is denoised in the same ones. */
-    if (s->n_block_experts) traits->block_len = s->expert_block_len;
+    if (s->n_block_experts) traits->block_len = traits->block_multiple = s->expert_block_len;
     return describe_edits(config, s, traits, err);
 }
 

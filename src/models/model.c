@@ -54,10 +54,11 @@ static um_status find_mask(model *m, const char *directory, int32_t wanted, um_e
     TRY(hf_config_mask_token(m->config, directory, vocab, &m->info.mask_token, err));
     if (m->info.mask_token < 0) m->info.mask_token = m->traits.mask_token;
     if (m->info.mask_token < 0)
-        FAIL(UM_FORMAT, err,
-             "no file of the model says which token is the mask, and %s has no known one for a "
-             "vocabulary of %d; name it with --mask-token",
-             m->kind->name, vocab);
+        FAIL(
+            UM_FORMAT, err,
+            "no file of the model says which token is the mask (\"mask_token_id\" in config.json), "
+            "and %s has no known one for a vocabulary of %d; name it with --mask-token",
+            m->kind->name, vocab);
     return UM_OK;
 }
 
@@ -113,6 +114,12 @@ static um_status find_defaults(model *m, um_error *err) {
              (long long)value, traits->context);
     info->block_len = value ? (int32_t)value : traits->block_len;
     if (info->block_len > traits->context) info->block_len = traits->context;
+    if (value && traits->block_multiple && value % traits->block_multiple != 0)
+        FAIL(UM_FORMAT, err,
+             "generation_config.json: \"block_length\" is %d; the experts are chosen for blocks of "
+             "%d, "
+             "so expected a multiple of that",
+             (int32_t)value, traits->block_multiple);
     info->steps = traits->steps;
     info->post_steps = traits->post_steps;
     TRY(hf_config_generation_real_or(config, "threshold", 0, 1, traits->threshold, &info->threshold,

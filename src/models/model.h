@@ -28,9 +28,10 @@ typedef struct model_traits {
     /* A finished block goes through the model once more, and its last row writes the first token of
      * the next block (Fast-dLLM v2); shifted, block-causal models only. */
     bool has_seed;
-    int32_t sub_block;    /* positions that are denoised together inside a block; 0: the block */
-    int32_t delete_token; /* an edit token that takes its position away (LLaDA2.2), or -1 */
-    int32_t split_token;  /* an edit token that puts a mask before its position (LLaDA2.2), or -1 */
+    int32_t block_multiple; /* block_len is a multiple of it (routing by blocks); 0: any */
+    int32_t sub_block;      /* positions that are denoised together inside a block; 0: the block */
+    int32_t delete_token;   /* an edit token that takes its position away (LLaDA2.2), or -1 */
+    int32_t split_token; /* an edit token that puts a mask before its position (LLaDA2.2), or -1 */
     /* Decoding defaults; generation_config.json may change them. */
     const char *policy;
     int32_t block_len; /* 0: the whole answer (full attention only) */

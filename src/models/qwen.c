@@ -24,6 +24,7 @@ um_status qwen_describe(const hf_config *config, transformer_shape *s, model_tra
                         um_error *err) {
     int64_t value;
     double eps;
+    TRY(config_rope_theta(config, 0, &s->rope_theta, err));
     TRY(refuse_variants(config, err));
     TRY(config_size(config, "num_hidden_layers", NULL, SIZE_LAYERS_MAX, &s->n_layers, err));
     TRY(config_size(config, "hidden_size", NULL, SIZE_WIDTH_MAX, &s->hidden, err));
@@ -41,13 +42,12 @@ um_status qwen_describe(const hf_config *config, transformer_shape *s, model_tra
         s->head_dim = s->hidden / s->n_heads;
     }
     s->rotary_dim = s->head_dim;
-    TRY(config_rope_theta(config, 0, &s->rope_theta, err));
     TRY(hf_config_real_or(config, "rms_norm_eps", 0, 1, 1e-6, &eps, err));
     s->rms_eps = (float)eps;
     s->logit_scale = 1;
     TRY(config_size(config, "vocab_size", NULL, SIZE_VOCAB_MAX, &s->vocab, err));
     s->embeddings = s->vocab;
-    TRY(shape_check_heads(s, err));
+    TRY(shape_check_heads(config, s, err));
     return config_size(config, "max_position_embeddings", NULL, SIZE_CONTEXT_MAX, &traits->context,
                        err);
 }

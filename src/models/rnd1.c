@@ -10,6 +10,8 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
                           um_error *err) {
     TRY(qwen_describe(config, s, traits, err));
     TRY(qwen_describe_moe(config, s, err));
+    /* configuration_rnd.py: true where Qwen3-MoE's own default is false. */
+    TRY(hf_config_bool_or(config, "norm_topk_prob", true, &s->is_router_normalised, err));
     traits->attention = UM_ATTENTION_FULL;
     bool is_published = s->vocab == 151936;
     traits->mask_token = is_published ? 151669 : -1;

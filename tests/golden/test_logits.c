@@ -100,7 +100,9 @@ typedef struct folder {
 static const folder folders[] = {
     {PROJECT_DIR "/models/demo", "logits_block32", 32},
     {TEST_DATA_DIR "/models/llada2_moe", "logits_block32", 32},
+    {TEST_DATA_DIR "/models/llada22_moe", "logits_block32", 32},
     {TEST_DATA_DIR "/models/llada", "logits_full", 0},
+    {TEST_DATA_DIR "/models/illada", "logits_full", 0},
     {TEST_DATA_DIR "/models/llada_moe", "logits_full", 0},
     {TEST_DATA_DIR "/models/dream", "logits_full_unshifted", 0},
     {TEST_DATA_DIR "/models/sdar", "logits_block4", 4},
