@@ -133,15 +133,16 @@ typedef struct score_request {
                         *   l = u + (cfg_scale + 1) * (c - u),  u: guide_row, c: row
                         * (classifier-free guidance, LLaDA generate.py) */
     float cfg_scale;
-    double temperature; /* 0: nothing is drawn */
-    int32_t top_k;      /* 0: off */
-    double top_p;       /* 1: off */
-    double min_p;       /* 0: off */
-    rng_key key;        /* of the draw */
-    bool wants_spread;  /* temperature above 0: fills drawn_top, drawn_second, drawn_entropy */
-    int32_t removed;    /* a token whose logit counts as minus infinity everywhere; -1: none */
-    int32_t watched;    /* a token whose logit is asked for; -1: none */
-    float *logits;      /* NULL or [vocab]: after guidance and removal */
+    double temperature;  /* 0: nothing is drawn */
+    int32_t top_k;       /* 0: off */
+    double top_p;        /* 1: off */
+    double min_p;        /* 0: off */
+    rng_key key;         /* of the draw */
+    bool wants_spread;   /* temperature above 0: fills drawn_top, drawn_second, drawn_entropy */
+    int32_t removed;     /* a token whose logit counts as minus infinity everywhere; -1: none */
+    int32_t watched[2];  /* tokens whose probabilities are asked for; -1: none */
+    bool is_top_p_first; /* top_p cuts before top_k (Dream) instead of after it */
+    float *logits;       /* NULL or [vocab]: after guidance and removal */
 } score_request;
 
 /* Of the logits l of a row (after guidance), with p = softmax(l) over the whole vocabulary:
@@ -158,18 +159,19 @@ typedef struct score_request {
  *                      Candidates, in this order: not the forbidden token; the top_k highest (ties
  *                      with the k-th stay in); the shortest run of the highest with mass >= top_p
  *                      (the token that crosses is kept); those with q >= min_p * max q.
+ *                      With is_top_p_first the second and the third change places.
  *   drawn_probability  p[drawn]: untempered
  *   drawn_tempered     q[drawn], q = softmax(l / temperature) over the candidates;
  *                      temperature 0: probability
  *   drawn_top, drawn_second, drawn_entropy   of q: the two highest and -sum q log q, where
  *                      wants_spread and the temperature is above 0; else 0
- *   watched_logit      l[watched]; 0 where none is
+ *   watched_log_probability  log p of the watched tokens, in float64; 0 where none is
  *   is_finite          false where any logit is NaN or infinite; the rest is then undefined */
 typedef struct score {
+    double watched_log_probability[2];
     int32_t token, drawn;
     float logit, log_sum_exp, probability, second_probability, forbidden_probability, entropy;
     float drawn_probability, drawn_tempered, drawn_top, drawn_second, drawn_entropy;
-    float watched_logit;
     bool is_finite;
 } score;
 

@@ -19,6 +19,7 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
     traits->extra_stop_token = is_published ? 151645 : -1;
     traits->other_stop_token = is_published ? 151643 : -1;
     traits->has_tempered_confidence = true;
+    traits->is_top_p_first = true; /* sample_tokens() of generation_utils.py */
     /* The README's call: alg "entropy", as many steps as tokens, over the whole answer. The default
      * of diffusion_generate() itself, "origin", unmasks at random. */
     traits->policy = "entropy";

@@ -22,6 +22,8 @@ typedef struct model_traits {
      * (LLaDA2), or under the untempered softmax (LLaDA). */
     bool has_tempered_confidence;
     bool has_inclusive_threshold; /* p >= threshold (Fast-dLLM) instead of p > threshold */
+    bool has_even_steps;          /* Dream's kin of policies: eps is 0 unless it is given (RND1) */
+    bool is_top_p_first;          /* top_p cuts candidates before top_k (Dream), not after it */
     bool is_shifted; /* row i predicts position i + 1 (Dream, Fast-dLLM v2) instead of its own */
     /* A finished block goes through the model once more, and its last row writes the first token of
      * the next block (Fast-dLLM v2); shifted, block-causal models only. */

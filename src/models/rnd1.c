@@ -18,6 +18,8 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
     traits->extra_stop_token = is_published ? 151645 : -1;
     traits->other_stop_token = is_published ? 151643 : -1;
     traits->has_tempered_confidence = true;
+    traits->is_shifted = true; /* rnd/sampling.py: pred_i[:, 1:] = pred_next[:, :-1] */
+    traits->has_even_steps = true;
     /* sampling.py keeps the positions of the highest entropy masked; the demonstration makes as
      * many steps as tokens, over the whole answer. */
     traits->policy = "entropy";

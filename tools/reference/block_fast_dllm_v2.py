@@ -43,7 +43,7 @@ class Wrapped(common.Model):
     def record(self, first, ids, logits, stores, block_size):
         tokens = ids.tolist()
         if stores:
-            if len(tokens) == self.trace.prompt // block_size * block_size < self.trace.prompt:
+            if first == 0 and len(tokens) < self.trace.prompt:
                 return  # the prompt's whole blocks, from which no token is taken
             last = first + len(tokens)
             self.trace.step(last - block_size, tokens[-block_size:], logits[-1:].expand(block_size + 1, -1), [[last]], kind="seed")
