@@ -9,24 +9,15 @@
  *     bench_demo_score [DIRECTORY [THREADS [BATCH]]]
  */
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "support/eval_items.h"
 #include "unmask.h"
 
 enum { BATCH_MAX = 64, KINDS_MAX = 16, BLOCK_SLACK = 512 };
-
-typedef struct item {
-    char kind[32];
-    int32_t *prompt, *expected;
-    size_t n_prompt;
-    int32_t n_expected, forwards, block_len, max_tokens;
-    double threshold;
-    bool is_correct; /* the reference's answer is the right one */
-} item;
 
 typedef struct tally {
     char kind[32];
@@ -34,74 +25,14 @@ typedef struct tally {
     int64_t forwards, reference_forwards, tokens;
 } tally;
 
-static void die(const char *what, const um_error *err) {
-    fprintf(stderr, "bench_demo_score: %s%s%s\n", what, err ? ": " : "", err ? err->message : "");
-    exit(1);
-}
-
-static void *need(void *memory) {
-    if (!memory) die("no memory", NULL);
-    return memory;
-}
-
-static int64_t integer(const json_t *line, const char *key) {
-    return json_integer_value(json_object_get(line, key));
-}
-
-static void read_item(const um_tokenizer *tokenizer, const json_t *line, item *it) {
-    um_error err;
-    snprintf(it->kind, sizeof it->kind, "%s", json_string_value(json_object_get(line, "kind")));
-    json_t *messages =
-        json_pack("[{s:s, s:O}]", "role", "user", "content", json_object_get(line, "prompt"));
-    char *text = need(json_dumps(messages, 0)), *rendered;
-    if (um_tokenizer_render_chat(tokenizer, text, NULL, NULL, true, &rendered, &err) != UM_OK ||
-        um_tokenizer_encode(tokenizer, rendered, strlen(rendered), &it->prompt, &it->n_prompt,
-                            &err) != UM_OK)
-        die("prompt", &err);
-    free(text);
-    um_free(rendered);
-    json_decref(messages);
-    const json_t *ids = json_object_get(line, "output_ids");
-    it->n_expected = (int32_t)json_array_size(ids);
-    it->expected = need(calloc((size_t)it->n_expected + 1, sizeof *it->expected));
-    for (int32_t i = 0; i < it->n_expected; i++)
-        it->expected[i] = (int32_t)json_integer_value(json_array_get(ids, (size_t)i));
-    it->forwards = (int32_t)integer(line, "forwards");
-    it->block_len = (int32_t)integer(line, "block_length");
-    it->max_tokens = (int32_t)integer(line, "gen_length");
-    it->threshold = json_number_value(json_object_get(line, "threshold"));
-    it->is_correct = json_is_true(json_object_get(line, "correct"));
-}
-
-static item *read_items(const char *directory, const um_tokenizer *tokenizer, int *n_items) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/eval.jsonl", directory);
-    FILE *file = fopen(path, "r");
-    if (!file) die(path, NULL);
-    item *items = NULL;
-    char *line = NULL;
-    size_t capacity = 0;
-    *n_items = 0;
-    while (getline(&line, &capacity, file) > 0) {
-        json_t *json = json_loads(line, 0, NULL);
-        if (!json) die("eval.jsonl: a line is not JSON", NULL);
-        items = need(realloc(items, (size_t)(*n_items + 1) * sizeof *items));
-        read_item(tokenizer, json, &items[(*n_items)++]);
-        json_decref(json);
-    }
-    free(line);
-    fclose(file);
-    return items;
-}
-
 /* One request of the batch that runs now. */
 typedef struct slot {
     um_request *request;
-    const item *it;
+    const eval_item *it;
     int32_t forwards; /* counted, up to the end of the reference's last block */
 } slot;
 
-static void start(um_engine *engine, const item *it, bool ignore_eos, slot *s) {
+static void start(um_engine *engine, const eval_item *it, bool ignore_eos, slot *s) {
     um_request_options options;
     um_error err;
     um_request_options_init(&options);
@@ -113,7 +44,7 @@ static void start(um_engine *engine, const item *it, bool ignore_eos, slot *s) {
     options.threshold = it->threshold;
     options.ignore_eos = ignore_eos;
     *s = (slot){.it = it};
-    if (um_request_create(engine, &options, &s->request, &err) != UM_OK) die("request", &err);
+    if (um_request_create(engine, &options, &s->request, &err) != UM_OK) bench_die("request", &err);
 }
 
 static tally *tally_of(tally *tallies, const char *kind) {
@@ -121,12 +52,12 @@ static tally *tally_of(tally *tallies, const char *kind) {
         if (!tallies[i].kind[0]) snprintf(tallies[i].kind, sizeof tallies[i].kind, "%s", kind);
         if (strcmp(tallies[i].kind, kind) == 0) return &tallies[i];
     }
-    die("too many kinds", NULL);
+    bench_die("too many kinds", NULL);
     return NULL;
 }
 
 static void finish(const um_event *event, bool ignore_eos, const slot *s, tally *t) {
-    const item *it = s->it;
+    const eval_item *it = s->it;
     bool is_equal =
         event->n_tokens >= it->n_expected &&
         memcmp(event->tokens, it->expected, (size_t)it->n_expected * sizeof(int32_t)) == 0;
@@ -147,21 +78,21 @@ static bool is_counted(const slot *s, const um_event *event) {
     return event->first_position <= end;
 }
 
-static void run(um_engine *engine, const item *items, int n_items, int n_batch, bool ignore_eos,
-                tally *tallies) {
+static void run(um_engine *engine, const eval_item *items, int n_items, int n_batch,
+                bool ignore_eos, tally *tallies) {
     slot slots[BATCH_MAX] = {0};
     int n_started = 0, n_done = 0;
     um_error err;
     while (n_done < n_items) {
         for (int i = 0; i < n_batch && n_started < n_items; i++)
             if (!slots[i].request) start(engine, &items[n_started++], ignore_eos, &slots[i]);
-        if (um_engine_step(engine, &err) != UM_OK) die("step", &err);
+        if (um_engine_step(engine, &err) != UM_OK) bench_die("step", &err);
         for (int i = 0; i < n_batch; i++) {
             slot *s = &slots[i];
             um_event event;
             while (s->request && um_request_next_event(s->request, &event) == UM_OK) {
                 if (event.kind == UM_EVENT_STEP && is_counted(s, &event)) s->forwards++;
-                if (event.kind == UM_EVENT_ERROR) die("request", &event.error);
+                if (event.kind == UM_EVENT_ERROR) bench_die("request", &event.error);
                 if (event.kind != UM_EVENT_DONE) continue;
                 finish(&event, ignore_eos, s, tally_of(tallies, s->it->kind));
                 um_request_destroy(&s->request);
@@ -205,7 +136,7 @@ static bool report(const char *title, const tally *tallies, double seconds) {
 int main(int argc, char **argv) {
     const char *directory = argc > 1 ? argv[1] : "models/demo";
     int n_threads = argc > 2 ? atoi(argv[2]) : 0, n_batch = argc > 3 ? atoi(argv[3]) : 16;
-    if (n_batch < 1 || n_batch > BATCH_MAX) die("BATCH: expected 1 to 64", NULL);
+    if (n_batch < 1 || n_batch > BATCH_MAX) bench_die("BATCH: expected 1 to 64", NULL);
     um_tokenizer *tokenizer;
     um_engine *engine;
     um_error err;
@@ -214,10 +145,10 @@ int main(int argc, char **argv) {
     options.directory = directory;
     options.n_threads = n_threads;
     options.cache_tokens = (int64_t)n_batch * BLOCK_SLACK;
-    if (um_tokenizer_open(directory, &tokenizer, &err) != UM_OK) die("tokenizer", &err);
-    if (um_engine_open(&options, &engine, &err) != UM_OK) die("engine", &err);
+    if (um_tokenizer_open(directory, &tokenizer, &err) != UM_OK) bench_die("tokenizer", &err);
+    if (um_engine_open(&options, &engine, &err) != UM_OK) bench_die("engine", &err);
     int n_items;
-    item *items = read_items(directory, tokenizer, &n_items);
+    eval_item *items = eval_items_read(directory, tokenizer, &n_items);
     printf("%s: %d items, %s kernels, %d threads, batches of %d\n\n", directory, n_items,
            um_engine_kernels(engine), um_engine_threads(engine), n_batch);
     bool is_good = true;
@@ -229,11 +160,7 @@ int main(int argc, char **argv) {
             pass ? "end of text ignored, up to the reference's last block" : "as a user runs it",
             tallies, (double)(clock_now_ns() - begin) / 1e9);
     }
-    for (int i = 0; i < n_items; i++) {
-        um_free(items[i].prompt);
-        free(items[i].expected);
-    }
-    free(items);
+    eval_items_free(items, n_items);
     um_engine_close(&engine);
     um_tokenizer_close(&tokenizer);
     return is_good ? 0 : 1;
