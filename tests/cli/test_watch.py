@@ -50,6 +50,21 @@ def test_edit(_folder):
     check("7" in session.screen.styles, "no edit was shown inverted")
 
 
+def test_policies(_folder):
+    """Several open blocks, steps that change nothing, positions that open again, parts of a block."""
+    for options in [["--policy", "multi-block", "--window", "3", "--block", "16", "--block-add", "0.02",
+                     "--edit-threshold", "0.6", "--post-steps", "2"],
+                    ["--policy", "entropy", "--steps", "40"], ["--policy", "origin", "--steps", "6"],
+                    ["--sub-block", "8"], ["--policy", "edit", "--edit-threshold", "0.05", "--threshold", "0.05"]]:
+        arguments = STORY[:-2] + options
+        expected = re.sub(r"\s", "", run(*arguments)[0])
+        for columns, rows in [(80, 24), (30, 6)]:
+            session = watch(arguments, columns, rows)
+            found = body(session)
+            check(found == expected, "%r:\n%r\n%r" % (options, found, expected))
+        check(("blocks " in session.raw) == ("multi-block" in options), "%r: the open blocks" % options)
+
+
 def test_plain_terminals(_folder):
     session = watch(STORY, environment={"NO_COLOR": "1"})
     check("\x1b[0m" in session.raw and session.screen.styles <= {"0"}, "styles %r" % session.screen.styles)
@@ -69,4 +84,4 @@ def test_interrupt(_folder):
     check("unmask run: interrupted" in session.screen.text(), session.screen.text())
 
 
-main([test_sudoku, test_sizes, test_edit, test_plain_terminals, test_interrupt])
+main([test_sudoku, test_sizes, test_edit, test_policies, test_plain_terminals, test_interrupt])
