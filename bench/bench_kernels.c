@@ -249,7 +249,7 @@ static void bench_head(device *dev) {
                                               .temperature = kind ? 1.0 : 0.0,
                                               .top_p = kind == 2 ? 0.9 : 1.0,
                                               .removed = -1,
-                                              .watched = -1,
+                                              .watched = {-1, -1},
                                               .key = {.position = (uint32_t)r}};
             head_case c = {.dev = dev,
                            .args = {.x = x,

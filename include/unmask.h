@@ -161,17 +161,23 @@ typedef struct um_candidate {
     float log_sum_exp;      /* of the logits, for UM_POLICY_SEES_LOGITS */
 } um_candidate;
 
+typedef enum um_metric {
+    UM_METRIC_DEFAULT = 0,
+    UM_METRIC_CONFIDENCE = 1, /* a probability: the higher, the surer */
+    UM_METRIC_ENTROPY = 2     /* an entropy, in nats: the lower, the surer */
+} um_metric;
+
 /* A request's parameters with every default filled in; docs/decoding.md says what each one does. */
 typedef struct um_policy_params {
     double threshold, edit_threshold, low_threshold, factor, entropy_bound, eps, alg_temp;
     double credit_alpha, credit_beta, credit_gamma;
     double block_add, block_ready;
-    int32_t steps;      /* forwards for a block, at least 1 */
-    int32_t post_steps; /* forwards that may start without a mask */
-    int32_t window;     /* blocks that may be open at once, at least 1 */
-    bool is_random;     /* random remasking: positions are drawn, not ranked */
-    bool is_inclusive;  /* the family commits at p >= threshold instead of p > threshold */
-    bool uses_entropy;  /* `multi-block`: accept below an entropy instead of above a probability */
+    int32_t steps;         /* forwards for a block, at least 1 */
+    int32_t post_steps;    /* forwards that may start without a mask */
+    int32_t window;        /* blocks that may be open at once, at least 1 */
+    bool is_random;        /* random remasking: positions are drawn, not ranked */
+    bool is_inclusive;     /* the family commits at p >= threshold instead of p > threshold */
+    um_metric metric;      /* as the request has it; the policy knows its own default */
     const char *arguments; /* um_request_options.policy_args, or "" */
 } um_policy_params;
 
@@ -183,6 +189,8 @@ typedef struct um_policy_view {
     int32_t first_position; /* of the window, from the start of the prompt */
     int32_t block_len;      /* positions of a block; the last one of a canvas may be shorter */
     int32_t blocks_left;    /* blocks behind the window that may still be opened */
+    int32_t n_carried;      /* blocks that the last step finished: block-causal models take them
+                               through the model once more, beside the window */
     int32_t i_step;         /* forwards since the window's first block became the first */
     int32_t vocab, mask_token;
     int32_t delete_token, split_token; /* of LLaDA2.2, or -1 */
@@ -213,7 +221,6 @@ typedef struct um_policy_decision {
     um_policy_change *changes; /* [n of the view], the engine's */
     int32_t n_changes;         /* in rising order of index, each index at most once */
     int32_t n_finished;        /* blocks at the front of the window that are frozen now */
-    int32_t n_opened;          /* blocks to add behind the window; UM_POLICY_MULTI_BLOCK only */
 } um_policy_decision;
 
 /* um_policy.flags */
@@ -221,11 +228,11 @@ enum {
     UM_POLICY_SCORES_COMMITTED = 1 << 0, /* committed positions are scored as well as masked ones */
     UM_POLICY_SEES_LOGITS = 1 << 1,      /* view.logits is filled: [scored rows, vocab] is stored */
     UM_POLICY_SEES_SPREAD = 1 << 2,      /* top, second and entropy at a temperature above 0 */
-    UM_POLICY_MULTI_BLOCK = 1 << 3,      /* the window may hold several blocks (params.window) */
-    UM_POLICY_KEEPS_STATE = 1 << 4,      /* state is zeroed once a request, not once a block */
-    UM_POLICY_MAY_IDLE = 1 << 5,         /* a step may change nothing and finish nothing */
-    UM_POLICY_IS_GREEDY = 1 << 6,        /* does not draw: the temperature must be 0 */
-    UM_POLICY_INSERTS = 1 << 7           /* needs a model with edit tokens (LLaDA2.2) */
+    UM_POLICY_MULTI_BLOCK = 1 << 3, /* the window may hold several blocks: open, params.window */
+    UM_POLICY_KEEPS_STATE = 1 << 4, /* state is zeroed once a request, not once a block */
+    UM_POLICY_MAY_IDLE = 1 << 5,    /* a step may change nothing and finish nothing */
+    UM_POLICY_IS_GREEDY = 1 << 6,   /* does not draw: the temperature must be 0 */
+    UM_POLICY_INSERTS = 1 << 7      /* needs a model with edit tokens (LLaDA2.2) */
 };
 
 /* um_policy.reads: which parameters a policy reads. A request that sets another one is refused. */
@@ -240,8 +247,9 @@ enum {
     UM_READS_EPS = 1 << 7,
     UM_READS_ALG_TEMP = 1 << 8,
     UM_READS_CREDIT = 1 << 9,  /* credit_alpha, credit_beta, credit_gamma */
-    UM_READS_WINDOW = 1 << 10, /* window, block_add, block_ready, metric */
-    UM_READS_ARGUMENTS = 1 << 11
+    UM_READS_WINDOW = 1 << 10, /* window, block_add, block_ready */
+    UM_READS_METRIC = 1 << 11,
+    UM_READS_ARGUMENTS = 1 << 12
 };
 
 typedef struct um_policy {
@@ -254,7 +262,10 @@ typedef struct um_policy {
     size_t (*state_bytes)(const um_policy_params *params, int32_t n);
     /* A sentence that says why these parameters do not do, or NULL; the function may be NULL. */
     const char *(*refuse)(const um_policy_params *params);
-    /* Called from the thread that calls um_engine_step. */
+    /* UM_POLICY_MULTI_BLOCK: how many blocks to add behind the window before a forward; candidates,
+     * logits and draws are not there yet. */
+    int32_t (*open)(const um_policy_view *view);
+    /* Called after a forward, from the thread that calls um_engine_step, as is `open`. */
     void (*step)(const um_policy_view *view, um_policy_decision *decision);
 } um_policy;
 
@@ -284,11 +295,13 @@ typedef enum um_remask {
     UM_REMASK_RANDOM = 2          /* commit positions drawn uniformly */
 } um_remask;
 
-typedef enum um_metric {
-    UM_METRIC_DEFAULT = 0,
-    UM_METRIC_CONFIDENCE = 1, /* accept above a probability */
-    UM_METRIC_ENTROPY = 2     /* accept below an entropy, in nats */
-} um_metric;
+typedef enum um_request_attention {
+    UM_ATTENTION_OF_MODEL = 0,
+    /* For models of full attention that were fine-tuned so (D2F): the prompt sees itself, a block
+     * of the answer the prompt, earlier blocks and itself. The exact cache then holds keys and
+     * values. */
+    UM_ATTENTION_OF_BLOCKS = 1
+} um_request_attention;
 
 typedef enum um_precision {
     UM_PRECISION_REFERENCE = 0, /* float32 activations and sums over the stored weights */
@@ -402,13 +415,14 @@ typedef struct um_request_options {
     double low_threshold; /* `hierarchy`: 0..1 */
     double factor;        /* `factor`: above 0 */
     double entropy_bound; /* `entropy-bound`: above 0, nats */
-    double eps;           /* `origin` and its kin: the last noise level, above 0 and below 1 */
+    double eps;           /* `origin` and its kin: the last noise level, below 1; 0: even steps */
     double alg_temp; /* `entropy` and its kin: temperature of the choice of positions; 0: none */
     double credit_alpha, credit_beta, credit_gamma; /* `credit`: weight, decay 0..1, power */
     int32_t window;                                 /* `multi-block`: blocks open at once */
     double block_add; /* `multi-block`: share of a block that is decided when the next one opens */
-    double block_ready;  /* `multi-block`: share of a block decided that lets the next one force */
-    um_metric metric;    /* `multi-block`: what the threshold is compared with */
+    double block_ready; /* `multi-block`: share of a block decided that lets the next one force */
+    um_request_attention attention;
+    um_metric metric;    /* what is compared or ranked (`multi-block`, `entropy-bound`) */
     bool logits_eos_inf; /* the end-of-text token is never proposed (LLaDA, full attention) */
     bool confidence_eos_eot_inf; /* end-of-turn tokens have no confidence (LLaDA, full attention) */
     double cfg_scale;            /* classifier-free guidance, 0 or more; NaN: default */

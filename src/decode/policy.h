@@ -43,8 +43,8 @@ void policy_sort_changes(um_policy_decision *decision);
 /* The share of masks that step i turns into tokens: 1 - s / t with t, s neighbours in a line of
  * steps + 1 noise levels from 1 to eps; 1 in the last step and after it. */
 float noise_share(const um_policy_params *params, int32_t i);
-/* Commits floor(masks * share) positions with the highest keys; the keys are divided by alg_temp
- * and get Gumbel noise where it is above 0. Commits nothing where the floor is 0. */
+/* Commits the schedule's number of positions with the highest keys; the keys are divided by
+ * alg_temp and get Gumbel noise where it is above 0. Commits nothing where that is 0. */
 void noise_take(const um_policy_view *view, um_policy_decision *decision);
 
 extern const um_policy policy_threshold, policy_schedule, policy_edit, policy_origin,

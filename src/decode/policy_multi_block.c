@@ -2,18 +2,21 @@
  *
  * `multi-block`: several blocks are denoised at once; a new one opens before the last is finished.
  *
- *   a block is ready to be finished where all before it are at least block_ready decided
- *   accept {masked, p > threshold} in every open block (entropy: H < threshold); a ready block that
- *   accepts none, the first open block always, takes its best position
- *   edit {committed, p > edit_threshold, proposal differs} in every open block, where
- * edit_threshold is at most 1: blocks stay unfrozen while they are in the window open the next
- * block where fewer than `window` are open and the last is block_add decided freeze the leading
- * blocks that are decided; with editing, that no edit touched or that have had post_steps forwards
- * without a mask
+ *   open     before a forward, one block, where the last open one is at least block_add decided and
+ *            the window has room; a finished block that goes through the model once more counts
+ *   ready    the first open block, and one whose neighbour before it is block_ready decided
+ *   accept   {masked, p > threshold} in every open block; a ready block that accepts none takes its
+ *            best position
+ *            by entropy: {masked, H <= threshold} and the lowest of all; the first ready block that
+ *            has masks and got nothing takes its lowest
+ *   edit     {committed, p > edit_threshold, proposal differs} in every open block, where
+ *            edit_threshold is at most 1: blocks stay unfrozen while they are in the window
+ *   freeze   the leading blocks that are decided; with editing, those that no edit touched or that
+ *            have had post_steps forwards without a mask
  *
  * Sources: D2F (zhijie-group/Discrete-Diffusion-Forcing, generate_llada_demo_block.py); MultiBD of
- * SJTU-DENG-Lab/Diffulex; d3LLM (hao-ai-lab/d3LLM, entropy); multi-block editing of the LLaDA2.1
- * report.
+ * SJTU-DENG-Lab/Diffulex (its window is `window`); by entropy d3LLM (hao-ai-lab/d3LLM,
+ * generate_multi_block()); multi-block editing: LLaDA2.1 report.
  */
 #include <string.h>
 
@@ -23,44 +26,48 @@ typedef struct window_state {
     int32_t n_done; /* blocks frozen so far */
 } window_state;
 
-/* Forwards that a block has begun without a mask: a ring by the block's number. */
-static int32_t *post_steps_of(const um_policy_view *view, int32_t i_block) {
-    window_state *state = view->state;
-    return (int32_t *)(state + 1) + (state->n_done + i_block) % view->params->window;
-}
-
-static size_t state_bytes(const um_policy_params *params, int32_t n) {
-    (void)n;
-    return sizeof(window_state) + (size_t)params->window * sizeof(int32_t);
+/* Forwards that a block has begun without a mask: a ring by the block's number. Behind it, the
+ * step's blocks. */
+static int32_t *post_steps_at(const um_policy_view *view, int32_t i) {
+    return (int32_t *)((window_state *)view->state + 1) + i;
 }
 
 typedef struct open_block {
     int32_t first, end;  /* in the window */
     int32_t n_masked;    /* before the step */
-    int32_t n_answer;    /* positions that are not prompt */
-    int32_t n_committed; /* masks that took a token in this step */
+    int32_t n_committed; /* masks that take a token in this step */
     int32_t n_edits;
+    int32_t best; /* the masked position to force, or -1 */
+    bool is_ready;
 } open_block;
 
 static open_block block_at(const um_policy_view *view, int32_t i_block) {
-    open_block b = {.first = i_block * view->block_len};
+    open_block b = {.first = i_block * view->block_len, .best = -1};
     b.end = b.first + view->block_len < view->n ? b.first + view->block_len : view->n;
-    for (int32_t i = b.first; i < b.end; i++) {
-        b.n_masked += view->states[i] == UM_POSITION_MASKED;
-        b.n_answer += view->states[i] != UM_POSITION_PROMPT;
-    }
+    for (int32_t i = b.first; i < b.end; i++) b.n_masked += view->states[i] == UM_POSITION_MASKED;
     return b;
 }
 
-/* The share of the answer's positions in a block that is decided. */
-static double progress(const open_block *b, int32_t n_masked) {
-    return b->n_answer ? 1 - (double)n_masked / b->n_answer : 1;
+/* The share of a block's positions that is decided; the prompt's part counts. */
+static double progress(const open_block *b) {
+    return 1 - (double)b->n_masked / (b->end - b->first);
+}
+
+static int32_t count_blocks(const um_policy_view *view) {
+    return (view->n + view->block_len - 1) / view->block_len;
+}
+
+static int32_t open(const um_policy_view *view) {
+    int32_t n_blocks = count_blocks(view);
+    open_block last = block_at(view, n_blocks - 1);
+    bool has_room = n_blocks + view->n_carried < view->params->window && view->blocks_left > 0;
+    return has_room && progress(&last) >= view->params->block_add;
 }
 
 static bool is_accepted(const um_policy_view *view, const um_candidate *c) {
     const um_policy_params *params = view->params;
     if (c->prefers_mask) return false;
-    if (params->uses_entropy) return (double)c->entropy < params->threshold;
+    if (params->metric == UM_METRIC_ENTROPY) return (double)c->entropy <= params->threshold;
     double p = (double)c->probability;
     return p > params->threshold || (params->is_inclusive && p >= params->threshold);
 }
@@ -69,7 +76,8 @@ static bool is_accepted(const um_policy_view *view, const um_candidate *c) {
 static bool is_surer(const um_policy_view *view, int32_t a, int32_t b) {
     const um_candidate *x = &view->candidates[a], *y = &view->candidates[b];
     if (x->prefers_mask != y->prefers_mask) return y->prefers_mask;
-    return view->params->uses_entropy ? x->entropy < y->entropy : x->probability > y->probability;
+    return view->params->metric == UM_METRIC_ENTROPY ? x->entropy < y->entropy
+                                                     : x->probability > y->probability;
 }
 
 static void edit_position(const um_policy_view *view, int32_t i, open_block *b,
@@ -82,24 +90,49 @@ static void edit_position(const um_policy_view *view, int32_t i, open_block *b,
     b->n_edits++;
 }
 
-static void step_block(const um_policy_view *view, open_block *b, bool must_commit,
-                       um_policy_decision *decision) {
-    int32_t best = -1;
-    bool has_accepted = false;
+/* Marks in view->order what a block accepts, and finds its best position. */
+static void accept(const um_policy_view *view, open_block *b) {
     for (int32_t i = b->first; i < b->end; i++) {
+        view->order[i] = 0;
         if (view->states[i] != UM_POSITION_MASKED) continue;
-        if (best < 0 || is_surer(view, i, best)) best = i;
-        has_accepted |= is_accepted(view, &view->candidates[i]);
+        if (b->best < 0 || is_surer(view, i, b->best)) b->best = i;
+        view->order[i] = is_accepted(view, &view->candidates[i]);
+        b->n_committed += view->order[i];
     }
+}
+
+static void force(const um_policy_view *view, open_block *b) {
+    if (b->best < 0 || view->order[b->best]) return;
+    view->order[b->best] = 1;
+    b->n_committed++;
+}
+
+/* What is taken although nothing was sure enough. */
+static void force_best(const um_policy_view *view, open_block *blocks, int32_t n_blocks) {
+    if (view->params->metric != UM_METRIC_ENTROPY) {
+        for (int32_t k = 0; k < n_blocks; k++)
+            if (blocks[k].is_ready && blocks[k].n_committed == 0) force(view, &blocks[k]);
+        return;
+    }
+    int32_t surest = -1;
+    for (int32_t k = 0; k < n_blocks; k++)
+        if (blocks[k].best >= 0 &&
+            (surest < 0 || is_surer(view, blocks[k].best, blocks[surest].best)))
+            surest = k;
+    if (surest >= 0) force(view, &blocks[surest]);
+    for (int32_t k = 0; k < n_blocks; k++) {
+        if (!blocks[k].is_ready || blocks[k].n_masked == 0) continue;
+        if (blocks[k].n_committed == 0) force(view, &blocks[k]);
+        break;
+    }
+}
+
+static void write_block(const um_policy_view *view, open_block *b, um_policy_decision *decision) {
     for (int32_t i = b->first; i < b->end; i++) {
-        if (view->states[i] == UM_POSITION_COMMITTED && view->params->edit_threshold <= 1) {
+        if (view->states[i] == UM_POSITION_COMMITTED && view->params->edit_threshold <= 1)
             edit_position(view, i, b, decision);
-        } else if (view->states[i] == UM_POSITION_MASKED &&
-                   (is_accepted(view, &view->candidates[i]) ||
-                    (must_commit && !has_accepted && i == best))) {
+        else if (view->order[i])
             policy_commit(view, i, decision);
-            b->n_committed++;
-        }
     }
 }
 
@@ -113,34 +146,40 @@ static bool has_settled(const um_policy_view *view, const open_block *b, int32_t
 static void step(const um_policy_view *view, um_policy_decision *decision) {
     const um_policy_params *params = view->params;
     window_state *state = view->state;
-    int32_t n_blocks = (view->n + view->block_len - 1) / view->block_len;
-    bool is_ready = true, is_front = true;
-    double last = 1;
+    open_block *blocks = (open_block *)(post_steps_at(view, 0) + params->window);
+    int32_t n_blocks = count_blocks(view);
     for (int32_t k = 0; k < n_blocks; k++) {
-        open_block b = block_at(view, k);
-        step_block(view, &b, is_ready, decision);
-        int32_t *n_post = post_steps_of(view, k);
-        *n_post += b.n_masked == 0;
-        is_ready &= progress(&b, b.n_masked) >= params->block_ready;
-        last = progress(&b, b.n_masked - b.n_committed);
-        is_front &= has_settled(view, &b, *n_post);
-        if (is_front) {
-            *n_post = 0;
-            decision->n_finished++;
-        }
+        blocks[k] = block_at(view, k);
+        blocks[k].is_ready = k == 0 || progress(&blocks[k - 1]) >= params->block_ready;
+        accept(view, &blocks[k]);
+    }
+    force_best(view, blocks, n_blocks);
+    bool is_front = true;
+    for (int32_t k = 0; k < n_blocks; k++) {
+        write_block(view, &blocks[k], decision);
+        int32_t *n_post = post_steps_at(view, (state->n_done + k) % params->window);
+        *n_post += blocks[k].n_masked == 0;
+        is_front &= has_settled(view, &blocks[k], *n_post);
+        if (!is_front) continue;
+        *n_post = 0;
+        decision->n_finished++;
     }
     state->n_done += decision->n_finished;
-    int32_t n_open = n_blocks - decision->n_finished;
-    if (last >= params->block_add && n_open < params->window && view->blocks_left > 0)
-        decision->n_opened = 1;
+}
+
+static size_t state_bytes(const um_policy_params *params, int32_t n) {
+    (void)n;
+    size_t window = (size_t)params->window;
+    return sizeof(window_state) + window * (sizeof(int32_t) + sizeof(open_block));
 }
 
 const um_policy policy_multi_block = {
     .abi = UM_POLICY_ABI,
     .flags = UM_POLICY_SCORES_COMMITTED | UM_POLICY_MULTI_BLOCK | UM_POLICY_KEEPS_STATE,
-    .reads = UM_READS_THRESHOLD | UM_READS_EDIT | UM_READS_WINDOW,
+    .reads = UM_READS_THRESHOLD | UM_READS_EDIT | UM_READS_WINDOW | UM_READS_METRIC,
     .name = "multi-block",
     .source = "zhijie-group/Discrete-Diffusion-Forcing; SJTU-DENG-Lab/Diffulex; hao-ai-lab/d3LLM",
     .state_bytes = state_bytes,
+    .open = open,
     .step = step,
 };

@@ -7,31 +7,25 @@
 
 #include "engine/engine.h"
 
-static int32_t block_number(const um_engine *engine, const um_request *request, int32_t position) {
-    int32_t origin =
-        model_info(engine->mdl)->attention == UM_ATTENTION_FULL ? request->n_prompt : 0;
-    return (position - origin) / request->settings.block_len;
-}
-
-static void describe_blocks(const um_engine *engine, const um_request *request, int32_t first,
-                            int32_t end, int32_t *buffer, um_event *event) {
+static void describe_blocks(const um_request *request, int32_t first, int32_t end, int32_t *buffer,
+                            um_event *event) {
     int32_t n = end - first;
     memcpy(buffer, request->lanes[0].tokens + first, (size_t)n * sizeof *buffer);
     event->forward = request->forwards;
-    event->block = block_number(engine, request, first);
+    event->block = (first - request->origin) / request->settings.block_len;
     event->first_position = first;
     event->n_inputs = n;
     event->inputs = buffer;
 }
 
 /* Stages the step's event with the open blocks as they went in: whole ones of the mask. */
-static um_event *stage_step(um_engine *engine, um_request *request) {
+static um_event *stage_step(um_request *request) {
     um_event *event = request_stage_event(request, UM_EVENT_STEP);
     int32_t first = request_block_start(request, request->window_first);
     int32_t end = request_block_start(request, request->window_end - 1);
     end += request->settings.block_len;
     if (end > request->n_canvas) end = request->n_canvas;
-    describe_blocks(engine, request, first, end, request->event_inputs, event);
+    describe_blocks(request, first, end, request->event_inputs, event);
     event->changes = request->event_changes;
     return event;
 }
@@ -50,7 +44,7 @@ static void apply_change(um_engine *engine, um_request *request, um_event *event
 }
 
 static void apply_decision(um_engine *engine, um_request *request, const um_policy_decision *d) {
-    um_event *event = stage_step(engine, request);
+    um_event *event = stage_step(request);
     for (int32_t i = 0; i < d->n_changes; i++)
         apply_change(engine, request, event,
                      (um_change){.position = request->window_first + d->changes[i].index,
@@ -93,18 +87,17 @@ static void freeze(um_request *request, int32_t n_tokens) {
         page_table_freeze(&request->lanes[i].pages, n_tokens);
 }
 
-/* Moves the window behind its finished blocks, and opens what the policy asks for. */
+/* Moves the window behind its finished blocks; a new one opens where none is left. */
 static void advance(um_engine *engine, um_request *request, const um_policy_decision *d) {
     const request_settings *s = &request->settings;
     const model_traits *traits = model_traits_of(engine->mdl);
     int64_t moved = request->window_first + (int64_t)d->n_finished * s->unit_len;
-    int64_t opened = request->window_end + (int64_t)d->n_opened * s->unit_len;
     int32_t next = moved < request->window_end ? (int32_t)moved : request->window_end;
     int32_t done = next < request->n_canvas ? request_block_start(request, next) : next;
     int32_t was_done = request_block_start(request, request->window_first);
     if (done > was_done) {
         um_event *event = request_stage_event(request, UM_EVENT_BLOCK);
-        describe_blocks(engine, request, was_done, done, request->event_block, event);
+        describe_blocks(request, was_done, done, request->event_block, event);
         event->forward = request->forwards - 1;
     }
     if (next >= request->n_canvas) {
@@ -115,15 +108,14 @@ static void advance(um_engine *engine, um_request *request, const um_policy_deci
     if (s->cache == UM_CACHE_EXACT && d->n_changes == 0 && done > request->n_final &&
         !traits->has_seed)
         freeze(request, done);
-    if (next == request->window_end && !d->n_opened) {
-        request_open_window(request, next);
-        bool is_first = request_block_start(request, next) == next;
-        if (traits->has_seed && is_first) request->phase = PHASE_SEED;
+    if (next < request->window_end) {
+        request->window_first = next;
+        request->i_step = 0;
         return;
     }
-    if (next > request->window_first) request->i_step = 0;
-    request->window_first = next;
-    request->window_end = opened < request->n_canvas ? (int32_t)opened : request->n_canvas;
+    request_open_window(request, next);
+    bool is_seeded = traits->has_seed && request_block_start(request, next) == next;
+    if (is_seeded || request_is_stale(request)) request->phase = PHASE_SEED;
 }
 
 static void apply_prefill(um_engine *engine, um_request *request, int64_t elapsed_ns) {
@@ -142,9 +134,7 @@ static void apply_prefill(um_engine *engine, um_request *request, int64_t elapse
 
 /* The span has written final keys and values of the blocks before the window. */
 static void freeze_before_window(um_request *request) {
-    const request_settings *s = &request->settings;
-    bool is_full = model_info(request->engine->mdl)->attention == UM_ATTENTION_FULL;
-    if (is_full || s->cache == UM_CACHE_NONE) return;
+    if (!request->settings.is_causal || request->settings.cache == UM_CACHE_NONE) return;
     int32_t end = request_block_start(request, request->window_first);
     if (request->span_first <= request->n_final && request->n_final < end) freeze(request, end);
 }
@@ -153,8 +143,9 @@ static um_status apply_seed(um_engine *engine, um_request *request, um_error *er
     um_change change;
     TRY(decide_seed(engine, request, &change, err));
     freeze_before_window(request);
-    apply_change(engine, request, stage_step(engine, request), change);
+    apply_change(engine, request, stage_step(request), change);
     request->phase = PHASE_DECODE;
+    request->i_step = request_is_stale(request); /* a refresh is behind it */
     request->forwards++;
     int32_t stop = find_stop(engine, request, NULL);
     if (stop >= 0) request_finish(request, UM_FINISH_STOP, stop - request->n_prompt);
@@ -168,17 +159,17 @@ static um_status apply_decode(um_engine *engine, um_request *request, um_error *
     /* Fast-dLLM's caches refresh at a block's first forward and always make one more, also when
      * nothing is left to do (NVlabs/Fast-dLLM, llada/generate.py: `while True` after the refresh).
      */
-    bool is_full = model_info(engine->mdl)->attention == UM_ATTENTION_FULL;
-    bool is_refresh = request->i_step == 0 && is_full && s->cache != UM_CACHE_NONE;
+    bool is_refresh = request->i_step == 0 && !s->is_causal && s->cache != UM_CACHE_NONE;
     if (is_refresh) d.n_finished = 0;
     freeze_before_window(request);
     apply_decision(engine, request, &d);
     request->forwards++;
     request->i_step++;
+    request->n_carried = s->is_causal && d.n_changes ? d.n_finished : 0;
     int32_t stop = find_stop(engine, request, &d);
     if (stop >= 0)
         request_finish(request, UM_FINISH_STOP, stop - request->n_prompt);
-    else if (d.n_finished || d.n_opened)
+    else if (d.n_finished)
         advance(engine, request, &d);
     return UM_OK;
 }

@@ -11,13 +11,18 @@
 
 static const um_policy_change guard_change = {.index = -0x5AFE, .token = -0x5AFE, .probability = 0};
 
-/* A position's confidence where the end-of-turn token has none: as if its logit were minus
- * infinity, but after tokens were chosen (LLaDA generate.py, confidence_eos_eot_inf). */
-static float confidence_without(const score *found, int32_t token, int32_t unsure, float p) {
-    if (token == unsure) return 0;
-    double rest = -expm1((double)found->watched_logit - (double)found->log_sum_exp);
+/* A position's confidence where end tokens have none: as if their logits were minus infinity, but
+ * after tokens were chosen (LLaDA generate.py, confidence_eos_eot_inf). */
+static float confidence_without(const request_settings *s, const score *found, int32_t token,
+                                float p) {
+    double rest = 1;
+    for (int i = 0; i < 2; i++) {
+        if (s->unsure_tokens[i] < 0) continue;
+        if (token == s->unsure_tokens[i]) return 0;
+        rest -= exp(found->watched_log_probability[i]);
+    }
     double without = (double)p / rest;
-    return rest > 0 ? (float)(without < 1 ? without : 1) : p;
+    return rest > 0 && without < 1 ? (float)without : 1.0f;
 }
 
 static um_candidate candidate_of(const request_settings *s, const model_traits *traits,
@@ -42,8 +47,8 @@ static um_candidate candidate_of(const request_settings *s, const model_traits *
     } else if (!is_drawn && c.mask_probability > c.second_probability) {
         c.second_probability = c.mask_probability;
     }
-    if (s->unsure_token >= 0)
-        c.probability = confidence_without(found, c.token, s->unsure_token, c.probability);
+    if (s->unsure_tokens[0] >= 0 || s->unsure_tokens[1] >= 0)
+        c.probability = confidence_without(s, found, c.token, c.probability);
     /* A draw is made among the other tokens; the greedy choice may prefer the mask itself. */
     c.prefers_mask = !is_drawn && found->forbidden_probability > found->probability;
     return c;
@@ -167,14 +172,7 @@ static um_status check_decision(const um_engine *engine, const um_request *reque
         FAIL(UM_INTERNAL, err, "policy %s: it finishes %d blocks of %d", policy->name,
              d->n_finished, n_blocks);
     TRY(check_finished(engine, request, d, err));
-    int32_t n_open = n_blocks - d->n_finished;
-    bool may_open = policy->flags & UM_POLICY_MULTI_BLOCK;
-    if (d->n_opened < 0 || (d->n_opened > 0 && !may_open) ||
-        d->n_opened > request->settings.params.window - n_open)
-        FAIL(UM_INTERNAL, err, "policy %s: it opens %d blocks beside %d; the window holds %d",
-             policy->name, d->n_opened, n_open, request->settings.params.window);
-    bool has_acted = d->n_changes || d->n_finished || d->n_opened;
-    if (!has_acted && !(policy->flags & UM_POLICY_MAY_IDLE))
+    if (!d->n_changes && !d->n_finished && !(policy->flags & UM_POLICY_MAY_IDLE))
         FAIL(UM_INTERNAL, err, "policy %s: a step changes nothing and does not end the block",
              policy->name);
     /* Whatever a policy does, a block ends: a bound far above what any rule needs. */
@@ -186,23 +184,23 @@ static um_status check_decision(const um_engine *engine, const um_request *reque
     return UM_OK;
 }
 
-um_status decide(um_engine *engine, um_request *request, um_policy_decision *d, um_error *err) {
+/* Shows copies of the window as it is; scores are added by the caller. */
+static um_policy_view show_window(const um_engine *engine, um_request *request,
+                                  const rng_key *key) {
     const request_settings *s = &request->settings;
     const um_model_info *info = model_info(engine->mdl);
-    TRY(read_scores(engine, request, err));
     size_t n = (size_t)(request->window_end - request->window_first);
     memcpy(request->view_tokens, request->lanes[0].tokens + request->window_first,
            n * sizeof *request->view_tokens);
     memcpy(request->view_states, request->states + request->window_first, n);
     request->changes[n] = guard_change;
-    rng_key key = s->key;
-    key.step = (uint32_t)request->forwards;
-    um_policy_view view = {
+    return (um_policy_view){
         .params = &s->params,
         .n = (int32_t)n,
         .first_position = request->window_first,
         .block_len = s->unit_len,
         .blocks_left = count_blocks(request, request->window_end, request->n_canvas),
+        .n_carried = request->n_carried,
         .i_step = request->i_step,
         .vocab = info->vocab,
         .mask_token = info->mask_token,
@@ -210,16 +208,41 @@ um_status decide(um_engine *engine, um_request *request, um_policy_decision *d, 
         .split_token = info->split_token,
         .tokens = request->view_tokens,
         .states = request->view_states,
-        .candidates = request->candidates,
-        .logits = request->logit_rows,
         .order = request->order,
         .keys = request->keys,
         .state = request->state,
         .draw = draw,
-        .draw_key = &key,
+        .draw_key = key,
     };
+}
+
+um_status decide_open(um_engine *engine, um_request *request, um_error *err) {
+    const request_settings *s = &request->settings;
+    bool is_multi = s->policy->flags & UM_POLICY_MULTI_BLOCK;
+    if (request->phase != PHASE_DECODE || !is_multi || !s->policy->open) return UM_OK;
+    rng_key key = s->key;
+    um_policy_view view = show_window(engine, request, &key);
+    int32_t n_opened = s->policy->open(&view);
+    TRY(check_memory(request, err));
+    int32_t n_open = count_blocks(request, request->window_first, request->window_end);
+    if (n_opened < 0 || n_opened > s->params.window - n_open || n_opened > view.blocks_left)
+        FAIL(UM_INTERNAL, err,
+             "policy %s: it opens %d blocks beside %d; the window holds %d, %d are left",
+             s->policy->name, n_opened, n_open, s->params.window, view.blocks_left);
+    int64_t end = request->window_end + (int64_t)n_opened * s->unit_len;
+    request->window_end = end < request->n_canvas ? (int32_t)end : request->n_canvas;
+    return UM_OK;
+}
+
+um_status decide(um_engine *engine, um_request *request, um_policy_decision *d, um_error *err) {
+    TRY(read_scores(engine, request, err));
+    rng_key key = request->settings.key;
+    key.step = (uint32_t)request->forwards;
+    um_policy_view view = show_window(engine, request, &key);
+    view.candidates = request->candidates;
+    view.logits = request->logit_rows;
     *d = (um_policy_decision){.changes = request->changes};
-    s->policy->step(&view, d);
+    request->settings.policy->step(&view, d);
     d->changes = request->changes;
     return check_decision(engine, request, d, err);
 }

@@ -50,9 +50,11 @@ typedef struct request_settings {
     int32_t top_k;
     float cfg_scale;
     bool ignore_eos;
-    int32_t removed_token; /* logits_eos_inf: never proposed; -1: none */
-    int32_t unsure_token;  /* confidence_eos_eot_inf: has no confidence; -1: none */
-    rng_key key;           /* seed and request; position and step are filled in for each draw */
+    bool is_causal;           /* the mask is block-causal */
+    bool has_prompt_block;    /* ... and the whole prompt is its first block */
+    int32_t removed_token;    /* logits_eos_inf: never proposed; -1: none */
+    int32_t unsure_tokens[2]; /* confidence_eos_eot_inf: have no confidence; -1: none */
+    rng_key key;              /* seed and request; position and step are filled in for each draw */
 } request_settings;
 
 /* One sequence of positions with its pages. Lane 1 has the prompt masked. */
@@ -80,6 +82,8 @@ struct um_request {
     char *policy_args;
 
     request_phase phase;
+    int32_t origin;                   /* where blocks are counted from */
+    int32_t n_carried;                /* blocks that the last step finished with a change */
     int32_t n_prefill;                /* prompt positions that are prefilled: whole blocks */
     int32_t n_final;                  /* positions whose final keys and values are in their slots */
     int32_t window_first, window_end; /* the open blocks: what the policy sees */
@@ -158,6 +162,9 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *op
 
 /* Opens the window of one block that starts at `first`. */
 void request_open_window(um_request *request, int32_t first);
+/* True where every block begins with a forward over the canvas that writes its first token alone: a
+ * cache is kept stale and logits are shifted, so later forwards lack the row before the block. */
+bool request_is_stale(const um_request *request);
 /* The start of the mask's block that holds a position. */
 int32_t request_block_start(const um_request *request, int32_t position);
 /* Next free event slot, cleared; it is published with the step's others. */
@@ -181,6 +188,8 @@ model_batch plan_batch(const um_engine *engine);
 
 /* ---- decide.c ----------------------------------------------------------------------------- */
 
+/* Lets a policy of several blocks widen its window before a forward. */
+um_status decide_open(um_engine *engine, um_request *request, um_error *err);
 /* Shows the policy the scores of a step and checks what it decides. */
 um_status decide(um_engine *engine, um_request *request, um_policy_decision *d, um_error *err);
 /* The token of the request's only score, with its confidence. */

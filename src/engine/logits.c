@@ -67,7 +67,7 @@ static um_status forward_all(um_engine *engine, const int32_t *ids, int32_t n, i
                                             .guide_row = -1,
                                             .top_p = 1,
                                             .removed = -1,
-                                            .watched = -1,
+                                            .watched = {-1, -1},
                                             .logits = logits + (size_t)i * (size_t)vocab};
     }
     kv_table table = page_table_view(pages);

@@ -90,7 +90,6 @@ static void next_span(const um_engine *engine, const um_request *request, int32_
                       int32_t *end) {
     const request_settings *s = &request->settings;
     const model_traits *traits = model_traits_of(engine->mdl);
-    bool is_causal = traits->attention == UM_ATTENTION_BLOCK_CAUSAL;
     bool recomputes = s->cache == UM_CACHE_NONE;
     if (request->phase == PHASE_PREFILL) {
         int32_t last = request->n_prefill;
@@ -99,12 +98,12 @@ static void next_span(const um_engine *engine, const um_request *request, int32_
         return;
     }
     if (request->phase == PHASE_SEED) {
-        *first = recomputes ? 0 : request->n_final;
-        *end = request->window_first;
+        *first = recomputes || !s->is_causal ? 0 : request->n_final;
+        *end = s->is_causal ? request->window_first : request->n_canvas;
         return;
     }
     bool is_refresh = request->i_step == 0 || recomputes;
-    if (is_causal) {
+    if (s->is_causal) {
         int32_t last = request_block_start(request, request->window_end - 1) + s->block_len;
         bool is_part = s->cache == UM_CACHE_DUAL && !is_refresh &&
                        request->states[request->window_first] != UM_POSITION_MASKED;
@@ -126,10 +125,10 @@ int64_t plan_rows_of(const um_engine *engine, const um_request *request) {
 }
 
 /* The mask, as the end of what a position sees: the end of its own block, or of the canvas. */
-static int32_t visible_end(const um_engine *engine, const um_request *request, int32_t position) {
-    if (model_info(engine->mdl)->attention == UM_ATTENTION_FULL) return request->n_canvas;
-    int32_t block_len = request->settings.block_len;
-    return (position / block_len + 1) * block_len;
+static int32_t visible_end(const um_request *request, int32_t position) {
+    if (!request->settings.is_causal) return request->n_canvas;
+    if (position < request->origin) return request->origin;
+    return request_block_start(request, position) + request->settings.block_len;
 }
 
 static void add_lane(um_engine *engine, um_request *request, int32_t i_lane) {
@@ -143,7 +142,7 @@ static void add_lane(um_engine *engine, um_request *request, int32_t i_lane) {
         plan->tokens[row] = l->tokens[p];
         plan->positions[row] = p;
         plan->seq[row] = plan->n_tables;
-        plan->visible_end[row] = visible_end(engine, request, p);
+        plan->visible_end[row] = visible_end(request, p);
     }
     plan->tables[plan->n_tables++] = page_table_view(&l->pages);
 }
@@ -178,8 +177,9 @@ static void add_score(um_engine *engine, um_request *request, int32_t position) 
         .min_p = s->min_p,
         .key = key,
         .wants_spread = s->policy->flags & UM_POLICY_SEES_SPREAD,
+        .is_top_p_first = model_traits_of(engine->mdl)->is_top_p_first,
         .removed = s->removed_token,
-        .watched = s->unsure_token,
+        .watched = {s->unsure_tokens[0], s->unsure_tokens[1]},
         .logits = logits,
     };
 }
@@ -195,6 +195,7 @@ static void add_scores(um_engine *engine, um_request *request) {
 
 um_status plan_add(um_engine *engine, um_request *request, um_error *err) {
     step_plan *plan = &engine->plan;
+    TRY(decide_open(engine, request, err));
     int32_t block = request->window_end - request->window_first;
     TRY(plan_reserve(plan, plan->n_rows + plan_rows_of(engine, request), plan->n_scores + block,
                      plan->n_tables + request->n_lanes, err));

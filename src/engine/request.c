@@ -113,8 +113,11 @@ static um_status request_fill(um_request *request, const um_request_options *opt
     TRY(keep_policy_args(request, options->policy_args, err));
     request->n_prompt = (int32_t)options->n_prompt;
     int64_t n_canvas = (int64_t)request->n_prompt + s->max_tokens;
-    if (info->attention == UM_ATTENTION_BLOCK_CAUSAL)
-        n_canvas = (n_canvas + s->block_len - 1) / s->block_len * s->block_len;
+    request->origin = s->is_causal && !s->has_prompt_block ? 0 : request->n_prompt;
+    if (s->is_causal) {
+        int64_t n_blocks = (n_canvas - request->origin + s->block_len - 1) / s->block_len;
+        n_canvas = request->origin + n_blocks * s->block_len;
+    }
     request->n_lanes = s->cfg_scale > 0 ? 2 : 1;
     int64_t n_lane_pages = (n_canvas + KV_PAGE_LEN - 1) / KV_PAGE_LEN;
     if (n_lane_pages * request->n_lanes > page_pool_count(engine->pool)) {
@@ -198,10 +201,15 @@ void request_open_window(um_request *request, int32_t first) {
         memset(request->state, 0, request->state_bytes);
 }
 
+bool request_is_stale(const um_request *request) {
+    const request_settings *s = &request->settings;
+    bool is_approximate = s->cache == UM_CACHE_PREFIX || s->cache == UM_CACHE_DUAL;
+    return is_approximate && !s->is_causal && model_traits_of(request->engine->mdl)->is_shifted;
+}
+
 int32_t request_block_start(const um_request *request, int32_t position) {
-    bool is_full = model_info(request->engine->mdl)->attention == UM_ATTENTION_FULL;
-    int32_t origin = is_full ? request->n_prompt : 0, len = request->settings.block_len;
-    return origin + (position - origin) / len * len;
+    int32_t origin = request->origin, len = request->settings.block_len;
+    return position < origin ? 0 : origin + (position - origin) / len * len;
 }
 
 um_event *request_stage_event(um_request *request, um_event_kind kind) {

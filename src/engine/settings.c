@@ -63,7 +63,7 @@ static const real_parameter parameters[] = {
     PARAMETER(low_threshold, UM_READS_LOW_THRESHOLD, 0.4, 0, 1, false),
     PARAMETER(factor, UM_READS_FACTOR, 1, 0, 1e6, true),
     PARAMETER(entropy_bound, UM_READS_ENTROPY_BOUND, 0.35, 0, 1e6, true),
-    PARAMETER(eps, UM_READS_EPS, 1e-3, 0, 0.999, true),
+    PARAMETER(eps, UM_READS_EPS, 1e-3, 0, 0.999, false),
     PARAMETER(alg_temp, UM_READS_ALG_TEMP, 0, 0, 1e6, false),
     PARAMETER(credit_alpha, UM_READS_CREDIT, 0.7, 0, 100, false),
     PARAMETER(credit_beta, UM_READS_CREDIT, 0.8, 0, 1, false),
@@ -93,7 +93,7 @@ static uint32_t given_parameters(const um_request_options *o, uint32_t known, co
         {"steps", UM_READS_STEPS, o->steps != 0},
         {"remask", UM_READS_REMASK, o->remask != UM_REMASK_DEFAULT},
         {"window", UM_READS_WINDOW, o->window != 0},
-        {"metric", UM_READS_WINDOW, o->metric != UM_METRIC_DEFAULT},
+        {"metric", UM_READS_METRIC, o->metric != UM_METRIC_DEFAULT},
         {"policy_args", UM_READS_ARGUMENTS, o->policy_args && *o->policy_args},
     };
     uint32_t given = 0;
@@ -199,7 +199,7 @@ static um_status resolve_policy(const um_model_info *info, const um_request_opti
 /* A part of a block that is denoised by itself; the mask stays that of the block. */
 static um_status resolve_unit(const um_model_info *info, const um_request_options *o,
                               request_settings *s, um_error *err) {
-    bool is_full = info->attention == UM_ATTENTION_FULL;
+    bool is_full = !s->is_causal;
     bool is_multi = s->policy->flags & UM_POLICY_MULTI_BLOCK;
     if (o->sub_block && is_full)
         return refuse(err, "sub_block", "full attention has no blocks in its mask; set block_len");
@@ -225,9 +225,9 @@ static um_status resolve_window(const um_request_options *o, request_settings *s
     if (p->window > WINDOW_BLOCKS_MAX) return refuse_int(err, "window", "at most 1024", p->window);
     if (o->metric < UM_METRIC_DEFAULT || o->metric > UM_METRIC_ENTROPY)
         return refuse_int(err, "metric", "confidence (1) or entropy (2)", (int64_t)o->metric);
-    p->uses_entropy = o->metric == UM_METRIC_ENTROPY;
+    p->metric = o->metric;
     /* d3LLM's threshold for LLaDA. */
-    if (p->uses_entropy && isnan(o->threshold)) p->threshold = 0.5;
+    if (is_multi && p->metric == UM_METRIC_ENTROPY && isnan(o->threshold)) p->threshold = 0.5;
     /* Blocks of a window are edited only where it is asked for. */
     if (is_multi && isnan(o->edit_threshold)) p->edit_threshold = INFINITY;
     return UM_OK;
@@ -257,6 +257,7 @@ static um_status resolve_params(const um_model_info *info, const model_traits *t
         const real_parameter *r = &parameters[i];
         double value = real_option(o, r);
         if (isnan(value)) value = r->fallback;
+        if (isnan(o->eps) && r->reads == UM_READS_EPS && traits->has_even_steps) value = 0;
         if (!(value >= r->minimum && value <= r->maximum) || (r->is_above && value <= r->minimum)) {
             um_error_set(err, UM_INVALID, "%s: expected %s%g to %g, found %g", r->name,
                          r->is_above ? "above " : "", r->minimum, r->maximum, value);
@@ -277,16 +278,20 @@ static um_status resolve_params(const um_model_info *info, const model_traits *t
 
 static um_status resolve_end_tokens(const um_model_info *info, const um_request_options *o,
                                     request_settings *s, um_error *err) {
-    s->removed_token = s->unsure_token = -1;
+    s->removed_token = s->unsure_tokens[0] = s->unsure_tokens[1] = -1;
     if (o->logits_eos_inf) {
         if (info->eos_token < 0)
             return refuse(err, "logits_eos_inf", "the model names no end-of-text token");
         s->removed_token = info->eos_token;
     }
+    /* The family's code writes to an alias at temperature 0 and to a copy above it: there the end
+     * of the text keeps its confidence (generate.py, `logits_with_noise[...] = logits[...] =
+     * -inf`). */
     if (o->confidence_eos_eot_inf) {
-        if (info->eot_token < 0)
+        if (info->eot_token < 0 && (info->eos_token < 0 || s->temperature > 0))
             return refuse(err, "confidence_eos_eot_inf", "the model names no end-of-turn token");
-        s->unsure_token = info->eot_token;
+        s->unsure_tokens[0] = s->temperature > 0 ? -1 : info->eos_token;
+        s->unsure_tokens[1] = info->eot_token;
     }
     return UM_OK;
 }
@@ -323,9 +328,8 @@ static um_status resolve_sampling(const um_model_info *info, const um_request_op
     return UM_OK;
 }
 
-static um_status resolve_cache(const um_model_info *info, const um_request_options *o,
-                               request_settings *s, um_error *err) {
-    bool is_full = info->attention == UM_ATTENTION_FULL;
+static um_status resolve_cache(const um_request_options *o, request_settings *s, um_error *err) {
+    bool is_full = !s->is_causal;
     switch (o->cache) {
         case UM_CACHE_DEFAULT:
         case UM_CACHE_EXACT:
@@ -357,6 +361,7 @@ static um_status resolve_cache(const um_model_info *info, const um_request_optio
     int32_t chunk = o->prefill_chunk ? o->prefill_chunk : PREFILL_CHUNK;
     int32_t n_blocks = chunk / s->block_len;
     s->prefill_chunk = (n_blocks ? n_blocks : 1) * s->block_len;
+    if (s->has_prompt_block) s->prefill_chunk = INT32_MAX; /* the prompt sees all of itself */
     return UM_OK;
 }
 
@@ -376,8 +381,15 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
     }
     s->max_tokens = o->max_tokens;
     if (s->max_tokens < 1) return refuse_int(err, "max_tokens", "1 or more", s->max_tokens);
+    s->is_causal = info->attention == UM_ATTENTION_BLOCK_CAUSAL;
+    if (o->attention != UM_ATTENTION_OF_MODEL && o->attention != UM_ATTENTION_OF_BLOCKS)
+        return refuse_int(err, "attention", "model (0) or blocks (1)", (int64_t)o->attention);
+    if (o->attention == UM_ATTENTION_OF_BLOCKS && s->is_causal)
+        return refuse(err, "attention", "the model is block-causal by itself");
+    s->has_prompt_block = o->attention == UM_ATTENTION_OF_BLOCKS;
+    s->is_causal |= s->has_prompt_block;
     s->block_len = o->block_len ? o->block_len : info->block_len;
-    if (o->block_len == 0 && info->block_len == 0) s->block_len = s->max_tokens;
+    if (s->block_len == 0) s->block_len = s->max_tokens;
     if (s->block_len < 1 || s->block_len > info->context) {
         um_error_set(err, UM_INVALID, "block_len: expected 1 to %d (the context), found %d",
                      info->context, s->block_len);
@@ -395,7 +407,7 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
     TRY(resolve_policy(info, o, s, err));
     TRY(resolve_unit(info, o, s, err));
     TRY(resolve_params(info, traits, o, s, err));
-    TRY(resolve_end_tokens(info, o, s, err));
     TRY(resolve_sampling(info, o, s, err));
-    return resolve_cache(info, o, s, err);
+    TRY(resolve_end_tokens(info, o, s, err));
+    return resolve_cache(o, s, err);
 }

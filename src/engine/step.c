@@ -26,15 +26,15 @@ static um_status acquire_pages(um_engine *engine, um_request *request, um_error 
 static void start(um_engine *engine, um_request *request) {
     const request_settings *s = &request->settings;
     const model_traits *traits = model_traits_of(engine->mdl);
-    bool is_causal = traits->attention == UM_ATTENTION_BLOCK_CAUSAL;
-    int32_t first = request->n_prompt;
-    if (is_causal) first = request->n_prompt / s->block_len * s->block_len;
+    int32_t first = request_block_start(request, request->n_prompt);
     bool is_seeded = traits->has_seed && first == request->n_prompt;
-    request->n_prefill = is_causal && s->cache != UM_CACHE_NONE ? first : 0;
+    request->n_prefill = s->is_causal && s->cache != UM_CACHE_NONE ? first : 0;
     if (request->n_prefill && is_seeded) request->n_prefill -= s->block_len;
     /* Parts of a block that are all prompt have nothing to decide. */
-    request_open_window(request, is_causal ? request->n_prompt / s->unit_len * s->unit_len : first);
-    request->phase = request->n_prefill ? PHASE_PREFILL : is_seeded ? PHASE_SEED : PHASE_DECODE;
+    request_open_window(request, first + (request->n_prompt - first) / s->unit_len * s->unit_len);
+    request->phase = request->n_prefill                       ? PHASE_PREFILL
+                     : is_seeded || request_is_stale(request) ? PHASE_SEED
+                                                              : PHASE_DECODE;
     request_stage_event(request, UM_EVENT_ACCEPTED);
 }
 

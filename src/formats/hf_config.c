@@ -100,14 +100,24 @@ const char *hf_config_model_type(const hf_config *config) {
 
 /* ---- Values --------------------------------------------------------------------------------- */
 
-/* The value of a key; NULL where it is absent or null. */
+/* The value of a key; NULL where it is absent or null. No key of a config holds a dot itself. */
 static const json_t *lookup(const section *s, const char *key) {
-    const json_t *value = json_object_get(s->root, key);
+    const json_t *value = s->root;
+    for (const char *dot; (dot = strchr(key, '.')); key = dot + 1) {
+        value = json_object_getn(value, key, (size_t)(dot - key));
+        if (value && !json_is_object(value)) return json_is_null(value) ? NULL : value;
+    }
+    value = json_object_get(value, key);
     return json_is_null(value) ? NULL : value;
 }
 
 bool hf_config_has(const hf_config *config, const char *key) {
     return lookup(&config->config, key) != NULL;
+}
+
+bool hf_config_is_set(const hf_config *config, const char *key) {
+    const json_t *value = lookup(&config->config, key);
+    return value && !json_is_false(value);
 }
 
 /* The error of a value that is not what it should be. */
@@ -217,6 +227,29 @@ um_status hf_config_generation_real_or(const hf_config *config, const char *key,
 um_status hf_config_generation_string_or(const hf_config *config, const char *key,
                                          const char *fallback, const char **text, um_error *err) {
     return read_string_or(&config->generation, key, fallback, text, err);
+}
+
+um_status hf_config_ints_or_none(const hf_config *config, const char *key, int64_t low,
+                                 int64_t high, int32_t *values, int32_t capacity, int32_t *n_values,
+                                 um_error *err) {
+    const section *s = &config->config;
+    const json_t *from = lookup(s, key);
+    *n_values = 0;
+    if (!from) return UM_OK;
+    if (!json_is_array(from) || json_array_size(from) > (size_t)capacity) {
+        char expected[64];
+        snprintf(expected, sizeof expected, "a list of at most %d", capacity);
+        return refuse(s, key, expected, from, err);
+    }
+    for (size_t i = 0; i < json_array_size(from); i++) {
+        char item[128];
+        int64_t value;
+        snprintf(item, sizeof item, "%s[%zu]", key, i);
+        TRY(read_int(s, item, json_array_get(from, i), low, high, &value, err));
+        values[i] = (int32_t)value;
+    }
+    *n_values = (int32_t)json_array_size(from);
+    return UM_OK;
 }
 
 /* ---- Tokens --------------------------------------------------------------------------------- */

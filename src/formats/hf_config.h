@@ -27,7 +27,9 @@ const char *hf_config_architecture(const hf_config *config);
 /* model_type, or NULL; borrowed. */
 const char *hf_config_model_type(const hf_config *config);
 
-/* Getters over config.json. `null` counts as absent. An integer may be written as a real that is
+/* Getters over config.json. A key may name a member of an object: "rope_parameters.rope_theta";
+ * where "rope_parameters" is there and no object, the getter judges that value itself, and where it
+ * is absent, so is the member. `null` counts as absent. An integer may be written as a real that is
  * exactly one (32.0, 1e6). A value of another JSON type, a number that
  * does not fit, or one outside [low, high] is UM_FORMAT; an absent required one as well; each
  * with key, what was expected, what was found. */
@@ -45,8 +47,16 @@ um_status hf_config_bool_or(const hf_config *config, const char *key, bool fallb
 /* *text is borrowed from the config. */
 um_status hf_config_string_or(const hf_config *config, const char *key, const char *fallback,
                               const char **text, um_error *err);
+/* A list of at most `capacity` integers; *n_values is 0 for an absent one. The error of an item
+ * names it as key[3]. */
+um_status hf_config_ints_or_none(const hf_config *config, const char *key, int64_t low,
+                                 int64_t high, int32_t *values, int32_t capacity, int32_t *n_values,
+                                 um_error *err);
 /* True where the key is there and not null. */
 bool hf_config_has(const hf_config *config, const char *key);
+/* True where the key is there and neither null nor false: how configs spell "not used" where the
+ * value in use is an object or a number. */
+bool hf_config_is_set(const hf_config *config, const char *key);
 
 /* The same over generation_config.json; absent file: the fallback. */
 um_status hf_config_generation_int_or(const hf_config *config, const char *key, int64_t low,
@@ -66,9 +76,9 @@ um_status hf_config_stop_tokens(const hf_config *config, int64_t vocab, int32_t 
 /* The mask token as the files of a directory give it, tried in this order: config's
  * "mask_token_id"; tokenizer_config.json's "mask_token" looked up in added_tokens_decoder, then in
  * tokenizer.json's added_tokens, then in added_tokens.json; then an added token whose content is
- * one of <|mask|>, <|MASK|>, <|mdm_mask|>, [MASK], <mask>, <MASK>. *token is -1 where none says.
- * Files that are absent are skipped. Damaged ones are UM_FORMAT where the search gets to them, and
- * so is a mask token outside [0, vocab). directory may be NULL (config alone). */
+ * one of <|mask|>, <|MASK|>, <|mdm_mask|>, [MASK], <mask>, <MASK>, |<MASK>|, <[MASK]>. *token is -1
+ * where none says. Files that are absent are skipped. Damaged ones are UM_FORMAT where the search
+ * gets to them, and so is a mask token outside [0, vocab). directory may be NULL (config alone). */
 um_status hf_config_mask_token(const hf_config *config, const char *directory, int64_t vocab,
                                int32_t *token, um_error *err);
 

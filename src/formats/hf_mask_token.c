@@ -26,8 +26,8 @@ static const char *const source_names[N_SOURCES] = {"tokenizer_config.json", "to
                                                     "added_tokens.json"};
 
 /* Contents of the mask token in published models. */
-static const char *const known_contents[] = {"<|mask|>", "<|MASK|>", "<|mdm_mask|>",
-                                             "[MASK]",   "<mask>",   "<MASK>"};
+static const char *const known_contents[] = {"<|mask|>", "<|MASK|>", "<|mdm_mask|>", "[MASK]",
+                                             "<mask>",   "<MASK>",   "|<MASK>|",     "<[MASK]>"};
 enum { N_KNOWN_CONTENTS = sizeof known_contents / sizeof *known_contents };
 
 typedef struct search {

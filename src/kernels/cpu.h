@@ -78,6 +78,7 @@ typedef struct cpu_kernels {
     void (*add)(float *y, const float *x, size_t n);
     void (*add_scaled)(float *y, const float *x, float scale, size_t n); /* y += scale * x */
     void (*sigmoid)(float *y, const float *x, size_t n);                 /* y may be x */
+    void (*softmax)(float *y, const float *x, size_t n);                 /* y may be x */
     void (*attend)(const attend_tile *tile);
     tile_softmax (*tile_softmax)(const float *l, int32_t n);
     tile_best (*tile_best)(const float *l, int32_t n);

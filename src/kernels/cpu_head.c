@@ -23,7 +23,7 @@ typedef struct partial {
     tile_softmax all;  /* of every token */
     tile_best allowed; /* without the forbidden token; i_max counts from the tile's start */
     float forbidden;   /* logit of the forbidden token where this tile has it, else -inf */
-    float watched;     /* logit of the watched token where this tile has it, else 0 */
+    float watched[2];  /* logits of the watched tokens where this tile has them, else 0 */
     double tempered;   /* sum exp((l - allowed.max) / temperature), without the forbidden token */
     gumbel_best drawn;
 } partial;
@@ -138,7 +138,9 @@ static partial summarise(const head_task *t, int32_t i_request, int32_t first, i
     partial p = {.forbidden = -INFINITY, .drawn = {.key = -INFINITY, .token = -1}};
     /* The lowest number, not minus infinity, so that sums over it stay numbers. */
     if (q->removed >= first && q->removed < first + n) l[q->removed - first] = -FLT_MAX;
-    if (q->watched >= first && q->watched < first + n) p.watched = l[q->watched - first];
+    for (int i = 0; i < 2; i++)
+        if (q->watched[i] >= first && q->watched[i] < first + n)
+            p.watched[i] = l[q->watched[i] - first];
     if (q->logits) memcpy(q->logits + first, l, bytes);
     p.all = t->kernels->tile_softmax(l, n);
     if (!p.all.is_finite) return p;
@@ -233,10 +235,12 @@ static void finish(const head_task *t, int32_t i_request) {
     s->second_probability = (float)exp((double)m.second - m.log_sum_exp);
     s->forbidden_probability = (float)exp((double)m.forbidden - m.log_sum_exp);
     s->entropy = (float)m.entropy;
-    if (q->watched >= 0 && q->watched < t->args->w.n_out)
-        s->watched_logit =
-            t->partials[(size_t)i_request * (size_t)t->n_tiles + (size_t)(q->watched / HEAD_TILE)]
-                .watched;
+    for (int i = 0; i < 2; i++) {
+        if (q->watched[i] < 0 || q->watched[i] >= t->args->w.n_out) continue;
+        size_t tile = (size_t)(q->watched[i] / HEAD_TILE);
+        const partial *p = &t->partials[(size_t)i_request * (size_t)t->n_tiles + tile];
+        s->watched_log_probability[i] = (double)p->watched[i] - m.log_sum_exp;
+    }
     s->drawn = m.token;
     s->drawn_probability = s->drawn_tempered = s->probability;
     if (q->temperature > 0.0 && t->stored[i_request] < 0) {

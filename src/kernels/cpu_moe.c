@@ -4,7 +4,7 @@
  * is a (row, k) pair; slots are sorted by expert, each expert's weights are read once, and each row
  * sums its slots in the order of k whatever else is in the batch.
  *
- *   route scratch:    logits [n_rows, n_experts] | biased [n_rows, n_experts]
+ *   route scratch:    struct route_scratch
  *   experts scratch:  first [n_experts + 1] | row_of [n_slots]
  *                     | place_of [n_slots] | gate, up [n_slots, inner] | down [n_slots, hidden]
  */
@@ -19,9 +19,35 @@ enum { CHUNK = 64 /* outputs of a task */, GROUPS_MAX = 1024, SUM_TASK_NUMBERS =
 /* ---- Router -----------------------------------------------------------------------------------
  */
 
+/* The parts of the router's scratch. */
+typedef struct route_scratch {
+    float *scores, *biased; /* [n_rows, n_experts] */
+    float *block_best;      /* [n_experts] the highest of a block's rows */
+    bool *stays;            /* [n_experts] */
+    bool *is_done;          /* [n_rows] its block has been cut */
+} route_scratch;
+
+/* Lays the scratch out; base NULL gives the size alone. */
+static size_t lay_out_route(const route_args *a, unsigned char *base, route_scratch *s) {
+    size_t n_rows = a->n_rows > 0 ? (size_t)a->n_rows : 0, n_experts = (size_t)a->n_experts;
+    size_t sizes[5] = {round_up_64(n_rows * n_experts * sizeof(float)),
+                       round_up_64(n_rows * n_experts * sizeof(float)),
+                       round_up_64(n_experts * sizeof(float)),
+                       round_up_64(n_experts * sizeof(bool)), round_up_64(n_rows * sizeof(bool))};
+    void *parts[5] = {NULL};
+    size_t at = 0;
+    for (int i = 0; i < 5; i++) {
+        if (base) parts[i] = base + at;
+        at += sizes[i];
+    }
+    *s = (route_scratch){parts[0], parts[1], parts[2], parts[3], parts[4]};
+    return at;
+}
+
 size_t cpu_route_scratch(const device *dev, const route_args *args) {
     (void)dev;
-    return 2 * round_up_64((size_t)args->n_rows * (size_t)args->n_experts * sizeof(float));
+    route_scratch ignored;
+    return lay_out_route(args, NULL, &ignored);
 }
 
 static float group_score(const float *biased, int32_t n) {
@@ -57,10 +83,34 @@ static void keep_groups(const route_args *a, float *biased) {
         if (!stays[e / size]) biased[e] = -INFINITY;
 }
 
-static void route_row(const route_args *a, const float *s, float *biased, int32_t *ids,
+/* Leaves to the rows of row `first`'s block the n_block_experts experts that score highest in any
+ * of them. Nothing here depends on the order of the rows, nor on rows of other blocks. */
+static void keep_block_experts(const route_args *a, int32_t first, const route_scratch *s) {
+    size_t n_experts = (size_t)a->n_experts;
+    int32_t block = a->positions[first] / a->block_len;
+    for (size_t e = 0; e < n_experts; e++) {
+        s->block_best[e] = -INFINITY;
+        s->stays[e] = false;
+    }
+    for (int32_t r = first; r < a->n_rows; r++) {
+        if (a->seq[r] != a->seq[first] || a->positions[r] / a->block_len != block) continue;
+        const float *row = s->biased + (size_t)r * n_experts;
+        for (size_t e = 0; e < n_experts; e++)
+            if (row[e] > s->block_best[e]) s->block_best[e] = row[e];
+    }
+    for (int32_t i = 0; i < a->n_block_experts; i++)
+        s->stays[best_free(s->block_best, s->stays, a->n_experts)] = true;
+    for (int32_t r = first; r < a->n_rows; r++) {
+        if (a->seq[r] != a->seq[first] || a->positions[r] / a->block_len != block) continue;
+        float *row = s->biased + (size_t)r * n_experts;
+        for (size_t e = 0; e < n_experts; e++)
+            if (!s->stays[e]) row[e] = -INFINITY;
+        s->is_done[r] = true;
+    }
+}
+
+static void route_row(const route_args *a, const float *scores, const float *biased, int32_t *ids,
                       float *weights) {
-    for (int32_t e = 0; e < a->n_experts; e++) biased[e] = a->bias ? s[e] + a->bias[e] : s[e];
-    if (a->n_group > 1) keep_groups(a, biased);
     float total = 0.0f;
     for (int32_t k = 0; k < a->n_active; k++) {
         int32_t best = -1;
@@ -70,29 +120,42 @@ static void route_row(const route_args *a, const float *s, float *biased, int32_
             if (!is_taken && (best < 0 || biased[e] > biased[best])) best = e;
         }
         ids[k] = best;
-        weights[k] = s[best];
-        total += s[best];
+        weights[k] = a->is_weight_biased ? biased[best] : scores[best];
+        total += weights[k];
     }
     for (int32_t k = 0; k < a->n_active; k++)
-        weights[k] =
-            a->n_active == 1 ? weights[k] * a->scale : weights[k] / (total + 1e-20f) * a->scale;
+        weights[k] = (a->is_normalised ? weights[k] / (total + 1e-20f) : weights[k]) * a->scale;
 }
 
 um_status cpu_route(device *dev, const route_args *args, void *scratch) {
     if (args->n_rows <= 0) return UM_OK;
     assert(args->w.n_out == args->n_experts && args->n_active <= args->n_experts);
     assert(args->n_group >= 1 && args->n_group <= GROUPS_MAX);
+    assert(!args->n_block_experts ||
+           (args->n_block_experts >= args->n_active && args->n_block_experts <= args->n_experts &&
+            args->n_group == 1 && args->block_len > 0));
     const cpu_kernels *kernels = cpu_kernels_of(dev);
-    size_t n = (size_t)args->n_rows * (size_t)args->n_experts;
-    float *s = scratch;
-    float *biased = (float *)(void *)((unsigned char *)scratch + round_up_64(n * sizeof *s));
-    TRY(cpu_linear(dev, s, args->x, &args->w, NULL, args->n_rows));
+    size_t n_experts = (size_t)args->n_experts, n_active = (size_t)args->n_active;
+    route_scratch s;
+    lay_out_route(args, scratch, &s);
+    TRY(cpu_linear(dev, s.scores, args->x, &args->w, NULL, args->n_rows));
     for (int32_t r = 0; r < args->n_rows; r++) {
-        size_t at = (size_t)r * (size_t)args->n_experts;
-        size_t out = (size_t)r * (size_t)args->n_active;
-        kernels->sigmoid(s + at, s + at, (size_t)args->n_experts);
-        route_row(args, s + at, biased + at, args->ids + out, args->weights + out);
+        float *scores = s.scores + (size_t)r * n_experts,
+              *biased = s.biased + (size_t)r * n_experts;
+        if (args->score == ROUTE_SCORE_SOFTMAX)
+            kernels->softmax(scores, scores, n_experts);
+        else
+            kernels->sigmoid(scores, scores, n_experts);
+        for (size_t e = 0; e < n_experts; e++)
+            biased[e] = args->bias ? scores[e] + args->bias[e] : scores[e];
+        if (args->n_group > 1) keep_groups(args, biased);
+        s.is_done[r] = false;
     }
+    for (int32_t r = 0; args->n_block_experts && r < args->n_rows; r++)
+        if (!s.is_done[r]) keep_block_experts(args, r, &s);
+    for (size_t r = 0; r < (size_t)args->n_rows; r++)
+        route_row(args, s.scores + r * n_experts, s.biased + r * n_experts,
+                  args->ids + r * n_active, args->weights + r * n_active);
     return UM_OK;
 }
 

@@ -117,8 +117,12 @@ static void measure_spread(const float *l, int32_t n, float max, double temperat
 selection select_draw(const cpu_kernels *kernels, const score_request *request, float *l,
                       int32_t vocab, float max) {
     double temperature = request->temperature, total = 0.0;
+    bool cuts_mass = request->top_p < 1.0;
+    if (cuts_mass && request->is_top_p_first)
+        keep_top_p(l, vocab, max, temperature, request->top_p);
     if (request->top_k > 0 && request->top_k < vocab) keep_top_k(l, vocab, request->top_k);
-    if (request->top_p < 1.0) keep_top_p(l, vocab, max, temperature, request->top_p);
+    if (cuts_mass && !request->is_top_p_first)
+        keep_top_p(l, vocab, max, temperature, request->top_p);
     for (int32_t i = 0; i < vocab; i++) {
         if (l[i] == -INFINITY) continue;
         double mass = mass_of(l[i], max, temperature);

@@ -64,19 +64,46 @@ typedef struct attention_args {
     float scale;
 } attention_args;
 
-/* Router of LLaDA2 (LLaDA2MoeGate of the family's modelling code, inclusionAI/LLaDA2.0):
- *   s = sigmoid(x . w^T);  r = s + bias;  a group's score is the sum of its two best r;
- *   the best topk_group groups stay; the n_active best r inside them are chosen;
- *   weight = s[chosen] / (sum of s[chosen] + 1e-20) * scale      (n_active 1: s * scale)
- * Ties go to the lower index. Chosen experts are in order of falling r.
+/* What makes a score out of a router's logit. */
+typedef enum route_score {
+    ROUTE_SCORE_SIGMOID = 0, /* of each logit by itself */
+    ROUTE_SCORE_SOFTMAX = 1  /* over the experts, float32 */
+} route_score;
+
+/* The routers of the families, with z = x . w^T and s the scores of z:
+ *
+ *   r = s + bias                                           what is compared
+ *   groups: a group's score is the sum of its two best r; only the best topk_group groups stay
+ *   block routing: g_e = max of r_e over the rows of a block; only the n_block_experts experts of
+ *     the highest g stay for each row of the block
+ *   the n_active best r that stay are chosen, in order of falling r; ties go to the lower index
+ *   weight = v[chosen] * scale, or, normalised, v[chosen] / (sum of v[chosen] + 1e-20) * scale
+ *     v = s, or r where the weight is biased
+ *
+ *   family           score     groups  normalised           source
+ *   LLaDA2.0, 2.1    sigmoid   yes     where n_active > 1   LLaDA2MoeGate.group_limited_topk
+ *   LLaDA2.2         sigmoid   no      where n_active > 1   LLaDA2MoeGate.block_routing, SGLang's
+ *                              (blocks)                     block_topk (pull request 31768)
+ *   SDAR-MoE, RND1   softmax   no      norm_topk_prob       transformers' Qwen3MoeTopKRouter
+ *   LLaDA-MoE        softmax   no      no; v = r            LLaDAMoESparseMoeBlock
+ *
+ * 1e-20 is LLaDA2's; a sum of softmax scores is too large to be changed by it.
+ *
  *   x [n_rows, hidden], w [n_experts, hidden], bias [n_experts] or NULL (zero)
+ *   seq, positions [n_rows]: rows of a sequence whose positions have the same quotient by
+ *     block_len form a block, wherever they stand in the batch; read where n_block_experts is set
  *   ids [n_rows, n_active] i32, weights [n_rows, n_active]
- * n_group 1 means no groups. n_group divides n_experts, with at least 2 experts a group. */
+ * n_group 1 means no groups. n_group divides n_experts, with at least 2 experts a group.
+ * n_block_experts 0 means no block routing; otherwise n_active..n_experts, and n_group is 1. Then a
+ * row's result depends on the rows of its block, and still on no other. */
 typedef struct route_args {
     const float *x;
     matrix w;
     const float *bias;
-    int32_t n_rows, n_experts, n_active, n_group, topk_group;
+    const int32_t *seq, *positions;
+    route_score score;
+    bool is_normalised, is_weight_biased;
+    int32_t n_rows, n_experts, n_active, n_group, topk_group, n_block_experts, block_len;
     float scale;
     int32_t *ids;
     float *weights;
@@ -106,15 +133,16 @@ typedef struct score_request {
                         *   l = u + (cfg_scale + 1) * (c - u),  u: guide_row, c: row
                         * (classifier-free guidance, LLaDA generate.py) */
     float cfg_scale;
-    double temperature; /* 0: nothing is drawn */
-    int32_t top_k;      /* 0: off */
-    double top_p;       /* 1: off */
-    double min_p;       /* 0: off */
-    rng_key key;        /* of the draw */
-    bool wants_spread;  /* temperature above 0: fills drawn_top, drawn_second, drawn_entropy */
-    int32_t removed;    /* a token whose logit counts as minus infinity everywhere; -1: none */
-    int32_t watched;    /* a token whose logit is asked for; -1: none */
-    float *logits;      /* NULL or [vocab]: after guidance and removal */
+    double temperature;  /* 0: nothing is drawn */
+    int32_t top_k;       /* 0: off */
+    double top_p;        /* 1: off */
+    double min_p;        /* 0: off */
+    rng_key key;         /* of the draw */
+    bool wants_spread;   /* temperature above 0: fills drawn_top, drawn_second, drawn_entropy */
+    int32_t removed;     /* a token whose logit counts as minus infinity everywhere; -1: none */
+    int32_t watched[2];  /* tokens whose probabilities are asked for; -1: none */
+    bool is_top_p_first; /* top_p cuts before top_k (Dream) instead of after it */
+    float *logits;       /* NULL or [vocab]: after guidance and removal */
 } score_request;
 
 /* Of the logits l of a row (after guidance), with p = softmax(l) over the whole vocabulary:
@@ -131,18 +159,19 @@ typedef struct score_request {
  *                      Candidates, in this order: not the forbidden token; the top_k highest (ties
  *                      with the k-th stay in); the shortest run of the highest with mass >= top_p
  *                      (the token that crosses is kept); those with q >= min_p * max q.
+ *                      With is_top_p_first the second and the third change places.
  *   drawn_probability  p[drawn]: untempered
  *   drawn_tempered     q[drawn], q = softmax(l / temperature) over the candidates;
  *                      temperature 0: probability
  *   drawn_top, drawn_second, drawn_entropy   of q: the two highest and -sum q log q, where
  *                      wants_spread and the temperature is above 0; else 0
- *   watched_logit      l[watched]; 0 where none is
+ *   watched_log_probability  log p of the watched tokens, in float64; 0 where none is
  *   is_finite          false where any logit is NaN or infinite; the rest is then undefined */
 typedef struct score {
+    double watched_log_probability[2];
     int32_t token, drawn;
     float logit, log_sum_exp, probability, second_probability, forbidden_probability, entropy;
     float drawn_probability, drawn_tempered, drawn_top, drawn_second, drawn_entropy;
-    float watched_logit;
     bool is_finite;
 } score;
 

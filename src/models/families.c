@@ -8,7 +8,10 @@
 #include "base/strbuf.h"
 #include "models/family.h"
 
-static const family *const families[] = {&family_llada2_moe, &family_llada};
+static const family *const families[] = {
+    &family_llada2_moe, &family_llada,    &family_illada, &family_llada_moe,    &family_dream,
+    &family_sdar,       &family_sdar_moe, &family_rnd1,   &family_fast_dllm_v2,
+};
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
 static bool is_listed(const char *const *names, const char *name) {

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * LLaDA-8B (GSAI-ML): a dense transformer with full attention over a fixed canvas. Two spellings of
- * the same model are read: the OLMo-like one of the published checkpoints (d_model,
- * model.transformer.blocks.N.q_proj) and the one of conversions with Llama's names (hidden_size,
- * model.layers.N.self_attn.q_proj).
- * Source of keys, names and formulas: modeling_llada.py and configuration_llada.py of
- * GSAI-ML/LLaDA-8B-Base.
+ * LLaDA-8B and LLaDA-1.5 (GSAI-ML): a dense transformer with full attention over a fixed canvas.
+ * Two spellings of the same model are read: the OLMo-like one of the published checkpoints
+ * (d_model, model.transformer.blocks.N.q_proj) and the one of conversions with Llama's names
+ * (hidden_size, model.layers.N.self_attn.q_proj). Source of keys, names and formulas:
+ * modeling_llada.py and configuration_llada.py of GSAI-ML/LLaDA-8B-Base.
  */
 #include <math.h>
 #include <string.h>
@@ -14,19 +13,12 @@
 
 /* Values that this file computes; another value in a config would be ignored silently. */
 static um_status refuse_variants(const hf_config *config, um_error *err) {
-    static const struct {
-        const char *key, *expected;
-    } strings[] = {{"layer_norm_type", "rms"},
-                   {"block_type", "llama"},
-                   {"activation_type", "silu"},
-                   {"hidden_act", "silu"}};
-    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
-        const char *text;
-        TRY(hf_config_string_or(config, strings[i].key, strings[i].expected, &text, err));
-        if (strcmp(text, strings[i].expected) != 0)
-            FAIL(UM_UNSUPPORTED, err, "config.json: \"%s\": expected \"%s\", found \"%s\"",
-                 strings[i].key, strings[i].expected, text);
-    }
+    static const char *const strings[][2] = {{"layer_norm_type", "rms"},
+                                             {"block_type", "llama"},
+                                             {"activation_type", "silu"},
+                                             {"hidden_act", "silu"}};
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
+        TRY(config_expect_string(config, strings[i][0], strings[i][1], err));
     static const char *const refused[] = {"alibi", "attention_layer_norm", "input_emb_norm",
                                           "include_bias", "bias_for_layer_norm"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
@@ -43,8 +35,6 @@ static um_status refuse_variants(const hf_config *config, um_error *err) {
     if (group != 1)
         FAIL(UM_UNSUPPORTED, err, "config.json: \"block_group_size\": expected 1, found %lld",
              (long long)group);
-    if (hf_config_has(config, "rope_scaling"))
-        FAIL(UM_UNSUPPORTED, err, "config.json: \"rope_scaling\" is set; expected null");
     return UM_OK;
 }
 
@@ -79,12 +69,13 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
     TRY(config_size(config, "d_model", "hidden_size", SIZE_WIDTH_MAX, &s->hidden, err));
     TRY(config_size(config, "n_heads", "num_attention_heads", SIZE_HEADS_MAX, &s->n_heads, err));
     if (s->hidden % s->n_heads != 0)
-        FAIL(UM_FORMAT, err, "config.json: %d attention heads do not divide a width of %d",
-             s->n_heads, s->hidden);
+        FAIL(UM_FORMAT, err, "config.json: \"%s\" %d does not divide \"%s\" %d",
+             hf_config_has(config, "n_heads") ? "n_heads" : "num_attention_heads", s->n_heads,
+             hf_config_has(config, "d_model") ? "d_model" : "hidden_size", s->hidden);
     s->head_dim = s->rotary_dim = s->hidden / s->n_heads;
     TRY(describe_kv_heads(config, s, err));
     TRY(describe_inner(config, s, err));
-    TRY(hf_config_real_or(config, "rope_theta", 1, 1e12, 10000, &s->rope_theta, err));
+    TRY(config_rope_theta(config, 10000, &s->rope_theta, err));
     TRY(hf_config_real_or(config, "rms_norm_eps", 0, 1, 1e-5, &real, err));
     s->rms_eps = (float)real;
     TRY(config_size(config, "vocab_size", NULL, SIZE_VOCAB_MAX, &s->vocab, err));
@@ -100,7 +91,7 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
     s->embeddings = s->vocab;
     TRY(hf_config_bool_or(config, "scale_logits", false, &is_scaled, err));
     s->logit_scale = is_scaled ? 1.0f / sqrtf((float)s->hidden) : 1.0f;
-    TRY(shape_check_heads(s, err));
+    TRY(shape_check_heads(config, s, err));
     TRY(config_size(config, "max_sequence_length", "max_position_embeddings", SIZE_CONTEXT_MAX,
                     &traits->context, err));
     traits->attention = UM_ATTENTION_FULL;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * LLaDA2.0 and 2.1 (inclusionAI): the Bailing MoE v2 transformer with a block-causal mask of 32.
- * Partial rotary embedding, norms on queries and keys, a sigmoid router with a bias for selection
- * and group-limited top-k, shared experts, dense first layers.
+ * LLaDA2.0, 2.1 and 2.2 (inclusionAI), and fine-tunes of them (CAP, DMax, MBD): the Bailing MoE v2
+ * transformer with a block-causal mask of 32. Partial rotary embedding, norms on queries and keys,
+ * a sigmoid router with a bias for selection and group-limited top-k, shared experts, dense first
+ * layers. LLaDA2.2 routes by blocks instead of groups, and edits with two tokens of its own.
  * Source of keys, names and formulas: modeling_llada2_moe.py and configuration_llada2_moe.py of
  * inclusionAI/LLaDA2.0-mini.
  */
@@ -13,17 +14,8 @@
 
 /* Values that this file computes; another value in a config would be ignored silently. */
 static um_status refuse_variants(const hf_config *config, um_error *err) {
-    const char *text;
-    TRY(hf_config_string_or(config, "hidden_act", "silu", &text, err));
-    if (strcmp(text, "silu") != 0)
-        FAIL(UM_UNSUPPORTED, err, "config.json: \"hidden_act\": expected \"silu\", found \"%s\"",
-             text);
-    TRY(hf_config_string_or(config, "score_function", "sigmoid", &text, err));
-    if (strcmp(text, "sigmoid") != 0)
-        FAIL(UM_UNSUPPORTED, err,
-             "config.json: \"score_function\": expected \"sigmoid\", found \"%s\"", text);
-    if (hf_config_has(config, "rope_scaling"))
-        FAIL(UM_UNSUPPORTED, err, "config.json: \"rope_scaling\" is set; expected null");
+    TRY(config_expect_string(config, "hidden_act", "silu", err));
+    TRY(config_expect_string(config, "score_function", "sigmoid", err));
     bool is_normed;
     TRY(hf_config_bool_or(config, "norm_topk_prob", true, &is_normed, err));
     if (!is_normed)
@@ -31,6 +23,26 @@ static um_status refuse_variants(const hf_config *config, um_error *err) {
              "config.json: \"norm_topk_prob\" is false; the family's code always normalises");
     TRY(config_refuse(config, "use_sliding_window", err));
     return config_refuse(config, "norm_head", err);
+}
+
+/* LLaDA2.2 chooses expert_capacity experts for each block of block_size positions, and each token's
+ * inside them (report, section 2.2). Its configs still hold n_group and topk_group; its code reads
+ * them no more. */
+static um_status describe_block_routing(const hf_config *config, transformer_shape *s,
+                                        um_error *err) {
+    int64_t value;
+    TRY(hf_config_int_or(config, "expert_capacity", 0, SIZE_EXPERTS_MAX, 0, &value, err));
+    if (value == 0) return UM_OK;
+    if (value < s->n_active || value > s->n_experts)
+        FAIL(UM_FORMAT, err,
+             "config.json: \"expert_capacity\": expected %d to %d (the experts of a token, and all "
+             "of them), found %lld",
+             s->n_active, s->n_experts, (long long)value);
+    s->n_block_experts = (int32_t)value;
+    TRY(hf_config_int_or(config, "block_size", 1, SIZE_CONTEXT_MAX, 32, &value, err));
+    s->expert_block_len = (int32_t)value;
+    s->n_group = s->topk_group = 1;
+    return UM_OK;
 }
 
 static um_status describe_experts(const hf_config *config, transformer_shape *s, um_error *err) {
@@ -46,26 +58,52 @@ static um_status describe_experts(const hf_config *config, transformer_shape *s,
     TRY(hf_config_int_or(config, "num_shared_experts", 0, 1024, 0, &value, err));
     int64_t shared_inner = value * s->expert_inner;
     if (shared_inner > SIZE_WIDTH_MAX)
-        FAIL(UM_FORMAT, err, "config.json: %lld shared experts of %d are wider than %d",
+        FAIL(UM_FORMAT, err, "config.json: \"num_shared_experts\" %lld of %d are wider than %d",
              (long long)value, s->expert_inner, SIZE_WIDTH_MAX);
     s->shared_inner = (int32_t)shared_inner;
     TRY(hf_config_real_or(config, "routed_scaling_factor", -1e6, 1e6, 2.5, &scale, err));
     s->router_scale = (float)scale;
     if (s->n_experts % s->n_group != 0)
-        FAIL(UM_FORMAT, err, "config.json: %d groups do not divide %d experts", s->n_group,
-             s->n_experts);
+        FAIL(UM_FORMAT, err, "config.json: \"n_group\" %d does not divide \"num_experts\" %d",
+             s->n_group, s->n_experts);
     if (s->n_group > 1 && s->n_experts / s->n_group < 2)
         FAIL(UM_FORMAT, err,
-             "config.json: %d groups of %d experts; a group's score needs two experts", s->n_group,
-             s->n_experts / s->n_group);
+             "config.json: \"n_group\" %d leaves %d experts to a group; its score needs two",
+             s->n_group, s->n_experts / s->n_group);
     if (s->topk_group > s->n_group)
         FAIL(UM_FORMAT, err, "config.json: \"topk_group\" is %d, more than the %d groups there are",
              s->topk_group, s->n_group);
+    s->router_score = ROUTE_SCORE_SIGMOID;
+    s->is_router_normalised = s->n_active > 1;
+    TRY(describe_block_routing(config, s, err));
     int32_t n_reachable = s->n_experts / s->n_group * s->topk_group;
     if (s->n_active > n_reachable)
         FAIL(UM_FORMAT, err,
-             "config.json: %d experts are chosen for each token, but %d of %d can be reached",
+             "config.json: \"num_experts_per_tok\" is %d, but \"topk_group\" lets %d of %d be "
+             "reached",
              s->n_active, n_reachable, s->n_experts);
+    return UM_OK;
+}
+
+/* The tokens that edit a sequence's length; a config names both or neither. */
+static um_status describe_edits(const hf_config *config, const transformer_shape *s,
+                                model_traits *traits, um_error *err) {
+    int64_t delete_token, split_token;
+    TRY(hf_config_int_or(config, "delete_token_id", 0, s->vocab - 1, -1, &delete_token, err));
+    TRY(hf_config_int_or(config, "split_token_id", 0, s->vocab - 1, -1, &split_token, err));
+    if ((delete_token < 0) != (split_token < 0) ||
+        (delete_token >= 0 && delete_token == split_token))
+        FAIL(UM_FORMAT, err,
+             "config.json: \"delete_token_id\" and \"split_token_id\" are two tokens, or both "
+             "absent; found %lld and %lld",
+             (long long)delete_token, (long long)split_token);
+    if (delete_token < 0) return UM_OK;
+    traits->delete_token = (int32_t)delete_token;
+    traits->split_token = (int32_t)split_token;
+    /* LLaDA2.2's generate(): threshold 0.5, editing_threshold 0, max_post_steps 16. */
+    traits->policy = "levenshtein";
+    traits->threshold = 0.5;
+    traits->edit_threshold = 0;
     return UM_OK;
 }
 
@@ -83,9 +121,10 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
                          err));
     s->head_dim = (int32_t)value;
     if (s->head_dim < 1)
-        FAIL(UM_FORMAT, err, "config.json: %d attention heads for a hidden size of %d", s->n_heads,
-             s->hidden);
-    TRY(hf_config_real_or(config, "partial_rotary_factor", 0, 1, 0.5, &real, err));
+        FAIL(UM_FORMAT, err,
+             "config.json: \"num_attention_heads\" is %d, more than \"hidden_size\", %d",
+             s->n_heads, s->hidden);
+    TRY(config_rotary_share(config, 0.5, &real, err));
     s->rotary_dim = (int32_t)((double)s->head_dim * real);
     if (hf_config_has(config, "rotary_dim")) {
         TRY(hf_config_int(config, "rotary_dim", 0, SIZE_HEAD_DIM_MAX, &value, err));
@@ -95,7 +134,7 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
                  "partial_rotary_factor gives %d",
                  (long long)value, s->head_dim, s->rotary_dim);
     }
-    TRY(hf_config_real_or(config, "rope_theta", 1, 1e12, 10000, &s->rope_theta, err));
+    TRY(config_rope_theta(config, 10000, &s->rope_theta, err));
     TRY(hf_config_real_or(config, "rms_norm_eps", 0, 1, 1e-5, &real, err));
     s->rms_eps = (float)real;
     s->logit_scale = 1;
@@ -106,7 +145,7 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
     s->n_dense_layers = value < s->n_layers ? (int32_t)value : s->n_layers;
     if (s->n_dense_layers)
         TRY(config_size(config, "intermediate_size", NULL, SIZE_WIDTH_MAX, &s->inner, err));
-    TRY(shape_check_heads(s, err));
+    TRY(shape_check_heads(config, s, err));
     TRY(config_size(config, "max_position_embeddings", NULL, SIZE_CONTEXT_MAX, &traits->context,
                     err));
     traits->attention = UM_ATTENTION_BLOCK_CAUSAL;
@@ -121,18 +160,9 @@ static um_status describe(const hf_config *config, transformer_shape *s, model_t
     traits->threshold = 0.95;
     traits->edit_threshold = 0.9;
     traits->post_steps = 16;
-    return UM_OK;
-}
-
-static um_status bind_mlp(const tensor_catalog *catalog, const char *prefix, int32_t hidden,
-                          int32_t inner, mlp_weights *mlp, um_error *err) {
-    char name[160];
-    TRY(bind_matrix(catalog, tensor_name(name, "%s.gate_proj.weight", prefix), inner, hidden,
-                    &mlp->gate, err));
-    TRY(bind_matrix(catalog, tensor_name(name, "%s.up_proj.weight", prefix), inner, hidden,
-                    &mlp->up, err));
-    return bind_matrix(catalog, tensor_name(name, "%s.down_proj.weight", prefix), hidden, inner,
-                       &mlp->down, err);
+    /* A checkpoint that routes by blocks is denoised in the same ones. */
+    if (s->n_block_experts) traits->block_len = traits->block_multiple = s->expert_block_len;
+    return describe_edits(config, s, traits, err);
 }
 
 static um_status bind_moe(const hf_config *config, const tensor_catalog *catalog,
@@ -148,16 +178,7 @@ static um_status bind_moe(const hf_config *config, const tensor_catalog *catalog
         TRY(bind_vector(catalog, name, s->n_experts, &moe->router_bias, err));
     else
         TRY(bind_absent(catalog, name, "moe_router_enable_expert_bias", 0, err));
-    moe->experts = memory_calloc((size_t)s->n_experts, sizeof *moe->experts);
-    if (!moe->experts) FAIL(UM_NO_MEMORY, err, "no memory for %d experts", s->n_experts);
-    for (int32_t i = 0; i < s->n_experts; i++)
-        TRY(bind_mlp(catalog, tensor_name(expert, "%s.experts.%d", prefix, i), s->hidden,
-                     s->expert_inner, &moe->experts[i], err));
-    for (int32_t i = 1; i < s->n_experts; i++)
-        if (moe->experts[i].gate.type != moe->experts[0].gate.type ||
-            moe->experts[i].up.type != moe->experts[0].gate.type ||
-            moe->experts[i].down.type != moe->experts[0].gate.type)
-            FAIL(UM_UNSUPPORTED, err, "%s: experts are stored in different types", prefix);
+    TRY(bind_experts(catalog, prefix, s, moe, err));
     if (!s->shared_inner)
         return bind_absent(catalog, tensor_name(name, "%s.shared_experts.gate_proj.weight", prefix),
                            "num_shared_experts", 0, err);
@@ -217,15 +238,10 @@ static um_status bind(const hf_config *config, const tensor_catalog *catalog, tr
                       um_error *err) {
     const transformer_shape *s = &t->shape;
     char name[160], prefix[160];
-    bool is_tied;
     TRY(bind_matrix(catalog, "model.word_embeddings.weight", s->vocab, s->hidden, &t->embedding,
                     err));
     TRY(bind_vector(catalog, "model.norm.weight", s->hidden, &t->final_norm, err));
-    TRY(hf_config_bool_or(config, "tie_word_embeddings", false, &is_tied, err));
-    if (is_tied)
-        t->head = t->embedding;
-    else
-        TRY(bind_matrix(catalog, "lm_head.weight", s->vocab, s->hidden, &t->head, err));
+    TRY(bind_head(config, catalog, t, err));
     for (int32_t i = 0; i < s->n_layers; i++) {
         layer_weights *layer = &t->layers[i];
         TRY(bind_vector(catalog, tensor_name(name, "model.layers.%d.input_layernorm.weight", i),

@@ -54,11 +54,30 @@ static um_status find_mask(model *m, const char *directory, int32_t wanted, um_e
     TRY(hf_config_mask_token(m->config, directory, vocab, &m->info.mask_token, err));
     if (m->info.mask_token < 0) m->info.mask_token = m->traits.mask_token;
     if (m->info.mask_token < 0)
-        FAIL(UM_FORMAT, err,
-             "no file of the model says which token is the mask, and %s has no known one for a "
-             "vocabulary of %d; name it with --mask-token",
-             m->kind->name, vocab);
+        FAIL(
+            UM_FORMAT, err,
+            "no file of the model says which token is the mask (\"mask_token_id\" in config.json), "
+            "and %s has no known one for a vocabulary of %d; name it with --mask-token",
+            m->kind->name, vocab);
     return UM_OK;
+}
+
+/* A model whose edits are its mask would never finish a block. */
+static um_status check_edit_tokens(const model *m, um_error *err) {
+    int32_t mask = m->info.mask_token;
+    if (mask != m->traits.delete_token && mask != m->traits.split_token) return UM_OK;
+    FAIL(UM_FORMAT, err,
+         "config.json: \"delete_token_id\" and \"split_token_id\" are %d and %d; expected others "
+         "than the mask, %d",
+         m->traits.delete_token, m->traits.split_token, mask);
+}
+
+/* Adds a token that the family knows of, unless it is -1, there, or one too many. */
+static void add_stop_token(um_model_info *info, int32_t token) {
+    if (token < 0 || info->n_stop_tokens == UM_STOP_TOKENS_MAX) return;
+    for (int32_t i = 0; i < info->n_stop_tokens; i++)
+        if (info->stop_tokens[i] == token) return;
+    info->stop_tokens[info->n_stop_tokens++] = token;
 }
 
 static um_status find_stop_tokens(model *m, um_error *err) {
@@ -67,18 +86,15 @@ static um_status find_stop_tokens(model *m, um_error *err) {
     TRY(hf_config_stop_tokens(m->config, vocab, info->stop_tokens, UM_STOP_TOKENS_MAX,
                               &info->n_stop_tokens, err));
     int32_t n_kept = 0;
-    bool has_extra = m->traits.extra_stop_token < 0;
-    for (int32_t i = 0; i < info->n_stop_tokens; i++) {
+    for (int32_t i = 0; i < info->n_stop_tokens; i++)
         /* Ling 2.0's generation_config lists the mask among the end tokens: never an end here. */
-        if (info->stop_tokens[i] == info->mask_token) continue;
-        has_extra |= info->stop_tokens[i] == m->traits.extra_stop_token;
-        info->stop_tokens[n_kept++] = info->stop_tokens[i];
-    }
-    if (!has_extra && n_kept < UM_STOP_TOKENS_MAX)
-        info->stop_tokens[n_kept++] = m->traits.extra_stop_token;
+        if (info->stop_tokens[i] != info->mask_token)
+            info->stop_tokens[n_kept++] = info->stop_tokens[i];
     info->n_stop_tokens = n_kept;
-    info->eos_token = n_kept ? info->stop_tokens[0] : -1;
-    info->eot_token = n_kept > 1 ? info->stop_tokens[1] : -1;
+    add_stop_token(info, m->traits.extra_stop_token);
+    add_stop_token(info, m->traits.other_stop_token);
+    info->eos_token = info->n_stop_tokens ? info->stop_tokens[0] : -1;
+    info->eot_token = info->n_stop_tokens > 1 ? info->stop_tokens[1] : -1;
     return UM_OK;
 }
 
@@ -98,6 +114,12 @@ static um_status find_defaults(model *m, um_error *err) {
              (long long)value, traits->context);
     info->block_len = value ? (int32_t)value : traits->block_len;
     if (info->block_len > traits->context) info->block_len = traits->context;
+    if (value && traits->block_multiple && value % traits->block_multiple != 0)
+        FAIL(UM_FORMAT, err,
+             "generation_config.json: \"block_length\" is %d; the experts are chosen for blocks of "
+             "%d, "
+             "so expected a multiple of that",
+             (int32_t)value, traits->block_multiple);
     info->steps = traits->steps;
     info->post_steps = traits->post_steps;
     TRY(hf_config_generation_real_or(config, "threshold", 0, 1, traits->threshold, &info->threshold,
@@ -156,11 +178,12 @@ um_status model_open(const char *directory, int32_t mask_token, model **out, um_
     TRY_GOTO(hf_config_open(directory, &m->config, err), cleanup);
     TRY_GOTO(refuse_quantized(m->config, err), cleanup);
     TRY_GOTO(family_find(m->config, &m->kind, err), cleanup);
-    m->traits.mask_token = m->traits.extra_stop_token = -1;
+    m->traits.mask_token = m->traits.extra_stop_token = m->traits.other_stop_token = -1;
     m->traits.delete_token = m->traits.split_token = -1;
     TRY_GOTO(m->kind->describe(m->config, &m->weights.shape, &m->traits, err), cleanup);
     fill_info(m);
     TRY_GOTO(find_mask(m, directory, mask_token, err), cleanup);
+    TRY_GOTO(check_edit_tokens(m, err), cleanup);
     TRY_GOTO(find_stop_tokens(m, err), cleanup);
     TRY_GOTO(find_defaults(m, err), cleanup);
     TRY_GOTO(tensor_catalog_open_directory(directory, &m->catalog, err), cleanup);

@@ -17,17 +17,21 @@ typedef struct model_traits {
     int32_t context;
     int32_t mask_token;       /* of the architecture's published models, or -1; the last resort */
     int32_t extra_stop_token; /* a second end token of the published models, or -1 */
+    int32_t other_stop_token; /* a third, or -1 */
     /* The confidence of a drawn token: its probability under softmax(l / T) over the candidates
      * (LLaDA2), or under the untempered softmax (LLaDA). */
     bool has_tempered_confidence;
     bool has_inclusive_threshold; /* p >= threshold (Fast-dLLM) instead of p > threshold */
+    bool has_even_steps;          /* Dream's kin of policies: eps is 0 unless it is given (RND1) */
+    bool is_top_p_first;          /* top_p cuts candidates before top_k (Dream), not after it */
     bool is_shifted; /* row i predicts position i + 1 (Dream, Fast-dLLM v2) instead of its own */
     /* A finished block goes through the model once more, and its last row writes the first token of
      * the next block (Fast-dLLM v2); shifted, block-causal models only. */
     bool has_seed;
-    int32_t sub_block;    /* positions that are denoised together inside a block; 0: the block */
-    int32_t delete_token; /* an edit token that takes its position away (LLaDA2.2), or -1 */
-    int32_t split_token;  /* an edit token that puts a mask before its position (LLaDA2.2), or -1 */
+    int32_t block_multiple; /* block_len is a multiple of it (routing by blocks); 0: any */
+    int32_t sub_block;      /* positions that are denoised together inside a block; 0: the block */
+    int32_t delete_token;   /* an edit token that takes its position away (LLaDA2.2), or -1 */
+    int32_t split_token; /* an edit token that puts a mask before its position (LLaDA2.2), or -1 */
     /* Decoding defaults; generation_config.json may change them. */
     const char *policy;
     int32_t block_len; /* 0: the whole answer (full attention only) */

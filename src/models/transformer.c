@@ -83,17 +83,24 @@ static attention_args attention_of(const transformer_shape *s, const model_batch
     };
 }
 
-static route_args route_of(const transformer_shape *s, const moe_weights *moe, int32_t n_rows,
-                           const step_buffers *b) {
+static route_args route_of(const transformer_shape *s, const moe_weights *moe,
+                           const model_batch *batch, const step_buffers *b) {
     return (route_args){
         .x = b->normed,
         .w = moe->router,
         .bias = moe->router_bias,
-        .n_rows = n_rows,
+        .seq = batch->seq,
+        .positions = batch->positions,
+        .score = s->router_score,
+        .is_normalised = s->is_router_normalised,
+        .is_weight_biased = s->is_router_weight_biased,
+        .n_rows = batch->n_rows,
         .n_experts = s->n_experts,
         .n_active = s->n_active,
         .n_group = s->n_group,
         .topk_group = s->topk_group,
+        .n_block_experts = s->n_block_experts,
+        .block_len = s->expert_block_len,
         .scale = s->router_scale,
         .ids = b->ids,
         .weights = b->weights,
@@ -142,7 +149,7 @@ static size_t op_scratch_bytes(const transformer *t, device *dev, const model_ba
     size_t n_bytes = ops->attention_scratch(dev, &attention);
     for (int32_t i = 0; i < s->n_layers; i++) {
         if (!t->layers[i].is_moe) continue;
-        route_args route = route_of(s, &t->layers[i].moe, batch->n_rows, &none);
+        route_args route = route_of(s, &t->layers[i].moe, batch, &none);
         experts_args experts = experts_of(s, &t->layers[i].moe, batch->n_rows, &none);
         n_bytes = max_bytes(n_bytes, ops->route_scratch(dev, &route));
         n_bytes = max_bytes(n_bytes, ops->experts_scratch(dev, &experts));
@@ -232,13 +239,14 @@ static um_status plain_mlp(const transformer_shape *s, const mlp_weights *mlp, d
     return ops->add(dev, b->x, to, (size_t)n * (size_t)s->hidden);
 }
 
-static um_status mlp_block(const transformer *t, const layer_weights *layer, device *dev, int32_t n,
-                           const step_buffers *b) {
+static um_status mlp_block(const transformer *t, const layer_weights *layer, device *dev,
+                           const model_batch *batch, const step_buffers *b) {
     const transformer_shape *s = &t->shape;
     const kernel_ops *ops = dev->ops;
+    int32_t n = batch->n_rows;
     TRY(ops->rms_norm(dev, b->normed, b->x, layer->mlp_norm, n, s->hidden, s->rms_eps));
     if (!layer->is_moe) return plain_mlp(s, &layer->mlp, dev, n, b, b->out);
-    route_args route = route_of(s, &layer->moe, n, b);
+    route_args route = route_of(s, &layer->moe, batch, b);
     TRY(ops->route(dev, &route, b->op_scratch));
     experts_args experts = experts_of(s, &layer->moe, n, b);
     TRY(ops->experts(dev, &experts, b->op_scratch));
@@ -284,7 +292,7 @@ um_status transformer_forward(const transformer *t, device *dev, const kv_layer 
     TRY(ops->embed(dev, b.x, &t->embedding, batch->tokens, batch->n_rows));
     for (int32_t i = 0; i < s->n_layers; i++) {
         TRY(attention_block(t, &t->layers[i], dev, kv[i], batch, &b));
-        TRY(mlp_block(t, &t->layers[i], dev, batch->n_rows, &b));
+        TRY(mlp_block(t, &t->layers[i], dev, batch, &b));
     }
     if (!batch->n_requests) return UM_OK;
     int32_t n_scored = gather_scored(s, batch, &b);

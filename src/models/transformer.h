@@ -24,7 +24,7 @@ typedef struct linear_weights {
 
 typedef struct moe_weights {
     matrix router;        /* [n_experts, hidden] */
-    float *router_bias;   /* [n_experts] or NULL; for selection only */
+    float *router_bias;   /* [n_experts] or NULL */
     mlp_weights *experts; /* [n_experts]: gate, up [inner, hidden], down [hidden, inner] */
     mlp_weights shared;   /* data NULL: none; gate, up [n_shared * inner, hidden] */
 } moe_weights;
@@ -47,6 +47,9 @@ typedef struct transformer_shape {
     int32_t vocab;      /* rows of the output head */
     int32_t embeddings; /* rows of the embedding, at least as many as token ids in use */
     int32_t n_experts, n_active, n_group, topk_group, expert_inner, shared_inner, n_dense_layers;
+    int32_t n_block_experts, expert_block_len; /* see route_args; n_block_experts 0: off */
+    route_score router_score;
+    bool is_router_normalised, is_router_weight_biased;
     float rms_eps, router_scale, logit_scale;
     double rope_theta;
 } transformer_shape;

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Bytes as config.json and, after a zero byte, generation_config.json; then every getter with the
- * keys that the families read. Values that come out must respect their bounds.
+ * keys that the families read, and the family that the config names. Values that come out must
+ * respect their bounds.
  */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "formats/hf_config.h"
+#include "models/family.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
 
@@ -67,7 +69,44 @@ static const char *const keys[] = {
     "top_p",
     "steps",
     "remasking",
+    "rope_parameters.rope_theta",
+    "rope_parameters.rope_type",
+    "rope_scaling.factor",
+    "expert_capacity",
+    "bd_size",
+    "decoder_sparse_step",
+    "delete_token_id",
+    "expert_intermediate_size",
+    "dense_intermediate_size",
+    "qk_layernorm",
+    "attention_bias",
 };
+
+/* What the engine relies on, of a config that a family accepts. */
+static void describe(const hf_config *config) {
+    const family *kind;
+    transformer_shape s = {0};
+    model_traits t = {.mask_token = -1, .delete_token = -1, .split_token = -1};
+    um_error err = {0};
+    if (family_find(config, &kind, &err) != UM_OK ||
+        kind->describe(config, &s, &t, &err) != UM_OK) {
+        require(err.message[0] != 0);
+        return;
+    }
+    require(s.n_layers > 0 && s.n_layers <= SIZE_LAYERS_MAX && s.hidden > 0 && s.vocab > 0);
+    require(s.n_heads > 0 && s.n_kv_heads > 0 && s.n_heads % s.n_kv_heads == 0);
+    require(s.head_dim > 0 && s.rotary_dim >= 0 && s.rotary_dim <= s.head_dim);
+    require(s.embeddings >= s.vocab && t.context > 0 && t.policy && t.policy[0]);
+    require(t.block_len >= 0 && (t.block_len > 0 || t.attention == UM_ATTENTION_FULL));
+    require(t.sub_block == 0 || t.block_len % t.sub_block == 0);
+    require(t.mask_token < s.vocab && t.delete_token < s.vocab && t.split_token < s.vocab);
+    if (!s.n_experts) return;
+    require(s.n_active > 0 && s.n_active <= s.n_experts && s.expert_inner > 0);
+    require(s.n_group > 0 && s.topk_group > 0 && s.topk_group <= s.n_group);
+    require(s.n_experts % s.n_group == 0 && (s.n_group == 1 || s.n_block_experts == 0));
+    require(s.n_block_experts == 0 || (s.n_block_experts >= s.n_active &&
+                                       s.n_block_experts <= s.n_experts && s.expert_block_len > 0));
+}
 
 static void read_key(const hf_config *config, const char *key) {
     enum { FALLBACK = 7 };
@@ -117,6 +156,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes) {
     }
     if (hf_config_mask_token(config, NULL, VOCAB, &mask, &err) == UM_OK)
         require(mask >= -1 && mask < VOCAB);
+    int32_t list[8];
+    if (hf_config_ints_or_none(config, "mlp_only_layers", 0, 8, list, 8, &n, &err) == UM_OK) {
+        require(n >= 0 && n <= 8);
+        for (int32_t i = 0; i < n; i++) require(list[i] >= 0 && list[i] <= 8);
+    }
+    describe(config);
     hf_config_close(config);
     return 0;
 }

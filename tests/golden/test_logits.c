@@ -71,7 +71,9 @@ static void check(const char *folder, const char *tensor_name, int32_t block_len
         assert_int_equal(expected->shape[0], n);
         assert_int_equal(expected->shape[1], um_engine_info(engine)->vocab);
         memset(logits, 0, expected->n_bytes);
-        if (um_engine_logits(engine, ids, n, block_len, logits, &err) != UM_OK)
+        /* Full attention: one block, whatever the family's. */
+        if (um_engine_logits(engine, ids, n, block_len ? block_len : (int32_t)n, logits, &err) !=
+            UM_OK)
             fail_msg("%s", err.message);
         double found = nmse(logits, reference, (size_t)expected->n_items);
         printf("%s %s: NMSE %.2e\n", folder, tiers[i], found);
@@ -89,19 +91,30 @@ static void check(const char *folder, const char *tensor_name, int32_t block_len
     tensor_catalog_close(catalog);
 }
 
-static void test_demo(void **state) {
-    (void)state;
-    check(PROJECT_DIR "/models/demo", "logits_block32", 32);
-}
+/* block_len 0: full attention. */
+typedef struct folder {
+    const char *path, *tensor_name;
+    int32_t block_len;
+} folder;
 
-static void test_llada2_moe(void **state) {
-    (void)state;
-    check(TEST_DATA_DIR "/models/llada2_moe", "logits_block32", 32);
-}
+static const folder folders[] = {
+    {PROJECT_DIR "/models/demo", "logits_block32", 32},
+    {TEST_DATA_DIR "/models/llada2_moe", "logits_block32", 32},
+    {TEST_DATA_DIR "/models/llada22_moe", "logits_block32", 32},
+    {TEST_DATA_DIR "/models/llada", "logits_full", 0},
+    {TEST_DATA_DIR "/models/illada", "logits_full", 0},
+    {TEST_DATA_DIR "/models/llada_moe", "logits_full", 0},
+    {TEST_DATA_DIR "/models/dream", "logits_full_unshifted", 0},
+    {TEST_DATA_DIR "/models/sdar", "logits_block4", 4},
+    {TEST_DATA_DIR "/models/sdar_moe", "logits_block8", 8},
+    {TEST_DATA_DIR "/models/rnd1", "logits_full", 0},
+    {TEST_DATA_DIR "/models/fast_dllm_v2", "logits_block32", 32},
+};
 
-static void test_llada(void **state) {
+static void test_folders(void **state) {
     (void)state;
-    check(TEST_DATA_DIR "/models/llada", "logits_full", 0);
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        check(folders[i].path, folders[i].tensor_name, folders[i].block_len);
 }
 
 static void test_arguments(void **state) {
@@ -115,9 +128,7 @@ int main(int argc, char **argv) {
         return cmocka_run_group_tests(test, NULL, NULL);
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_demo),
-        cmocka_unit_test(test_llada2_moe),
-        cmocka_unit_test(test_llada),
+        cmocka_unit_test(test_folders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

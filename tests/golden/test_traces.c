@@ -50,8 +50,18 @@ static void read_options(const json_t *trace, bool is_full, um_request_options *
     o->prompt = read_ids(json_object_get(trace, "prompt_ids"), &n);
     o->n_prompt = n;
     o->max_tokens = (int32_t)number(trace, "gen_length", 0);
+    if (o->max_tokens == 0) o->max_tokens = (int32_t)(number(trace, "max_length", 0) - (double)n);
     o->block_len = (int32_t)number(trace, "block_length", 0);
     o->ignore_eos = true;
+    const char *alg = json_string_value(json_object_get(trace, "alg"));
+    if (alg) {
+        o->policy = strcmp(alg, "maskgit_plus") == 0  ? "maskgit"
+                    : strcmp(alg, "topk_margin") == 0 ? "margin"
+                                                      : alg;
+        o->steps = (int32_t)number(trace, "steps", 0);
+        o->eps = number(trace, "eps", 0);
+        return;
+    }
     double threshold = number(trace, "threshold", -1), edit = number(trace, "editing_threshold", 2);
     double post_steps = number(trace, "max_post_steps", 0);
     if (!is_full && edit <= 1) {
@@ -61,7 +71,10 @@ static void read_options(const json_t *trace, bool is_full, um_request_options *
         o->post_steps = (int32_t)post_steps;
         return;
     }
-    if (threshold >= 0) {
+    if (says(trace, "low_confidence_")) {
+        o->policy = threshold >= 0 ? "dynamic" : "static";
+        if (threshold >= 0) o->threshold = threshold;
+    } else if (threshold >= 0) {
         o->policy = "threshold";
         o->threshold = threshold;
     } else {
@@ -100,6 +113,8 @@ static void compare_inputs(const json_t *trace, const recorded_step *step, int i
     const json_t *tops = json_array_get(json_object_get(trace, "top_probability"), (size_t)i);
     for (int32_t j = 0; j < step->n_changes; j++) {
         size_t at = offset + (size_t)(step->changes[j].position - step->first_position);
+        if (says(trace, "Dream")) at--; /* rows as they come out, before the shift */
+        if (!tops) break;               /* sdar's traces record none */
         double expected = json_number_value(json_array_get(tops, at));
         double found = (double)step->changes[j].probability;
         /* The reference rounds to seven digits; under guidance it recorded the conditional half. */
@@ -135,6 +150,8 @@ static void check_folder(const char *folder, bool is_full) {
         bool is_cut = n_output && output[n_output - 1] == (int32_t)number(trace, "eos_id", -1);
         if (is_cut ? (size_t)r.n_steps < n_forwards : (size_t)r.n_steps != n_forwards)
             fail_msg("%s: %d forwards, the reference made %zu", what, r.n_steps, n_forwards);
+        /* Some references return their canvas, which ends with a whole block. */
+        if (!is_full && n_output > (size_t)r.n_tokens) n_output = (size_t)r.n_tokens;
         assert_true(n_output <= (size_t)r.n_tokens);
         assert_memory_equal(output, r.tokens, n_output * sizeof *output);
         printf("%s: %zu forwards, %zu tokens equal\n", what, n_forwards, n_output);
@@ -150,14 +167,20 @@ static void check_folder(const char *folder, bool is_full) {
     json_decref(traces);
 }
 
-static void test_llada2_moe(void **state) {
+/* Every folder of small models that has traces. */
+static void test_folders(void **state) {
     (void)state;
-    check_folder(TEST_DATA_DIR "/models/llada2_moe", false);
-}
-
-static void test_llada(void **state) {
-    (void)state;
-    check_folder(TEST_DATA_DIR "/models/llada", true);
+    static const char *const full[] = {"llada", "llada_moe", "dream"};
+    static const char *const causal[] = {"llada2_moe", "sdar", "sdar_moe"};
+    char path[512];
+    for (size_t i = 0; i < sizeof full / sizeof *full; i++) {
+        snprintf(path, sizeof path, "%s/models/%s", TEST_DATA_DIR, full[i]);
+        check_folder(path, true);
+    }
+    for (size_t i = 0; i < sizeof causal / sizeof *causal; i++) {
+        snprintf(path, sizeof path, "%s/models/%s", TEST_DATA_DIR, causal[i]);
+        check_folder(path, false);
+    }
 }
 
 /* The demo's traces have a format of their own: [block, [[position in the block, token], ...]]. */
@@ -233,8 +256,7 @@ int main(int argc, char **argv) {
         return n_failed;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llada2_moe),
-        cmocka_unit_test(test_llada),
+        cmocka_unit_test(test_folders),
         cmocka_unit_test(test_demo),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,11 +16,18 @@ static score_request plain_request(int32_t row) {
                            .guide_row = -1,
                            .top_p = 1.0,
                            .removed = -1,
-                           .watched = -1,
+                           .watched = {-1, -1},
                            .key = {.seed = 5, .request = 6, .position = (uint32_t)row}};
 }
 
 /* The candidates of a request by sorting, as ops.h words it. Returns the sum of q. */
+static void cut_top_k(const double *l, const int32_t *order, const score_request *q, int32_t *n) {
+    if (q->top_k <= 0 || q->top_k >= *n) return;
+    int32_t k = q->top_k;
+    while (k < *n && l[order[k]] == l[order[q->top_k - 1]]) k++;
+    *n = k;
+}
+
 static double reference_q(const double *l, int32_t vocab, const score_request *q, int32_t forbidden,
                           double *out) {
     int32_t *order = malloc((size_t)vocab * sizeof *order), n = 0;
@@ -32,11 +39,7 @@ static double reference_q(const double *l, int32_t vocab, const score_request *q
         for (; at > 0 && l[order[at - 1]] < l[i]; at--) order[at] = order[at - 1];
         order[at] = i;
     }
-    if (q->top_k > 0 && q->top_k < n) {
-        int32_t k = q->top_k;
-        while (k < n && l[order[k]] == l[order[q->top_k - 1]]) k++;
-        n = k;
-    }
+    if (!q->is_top_p_first) cut_top_k(l, order, q, &n);
     double total = 0.0, mass = 0.0, max = l[order[0]];
     for (int32_t i = 0; i < n; i++) total += exp((l[order[i]] - max) / q->temperature);
     if (q->top_p < 1.0) {
@@ -45,6 +48,7 @@ static double reference_q(const double *l, int32_t vocab, const score_request *q
             mass += exp((l[order[keep++]] - max) / q->temperature);
         n = keep > 0 ? keep : 1;
     }
+    if (q->is_top_p_first) cut_top_k(l, order, q, &n);
     total = 0.0;
     for (int32_t i = 0; i < n; i++) {
         double p = exp((l[order[i]] - max) / q->temperature);
@@ -256,8 +260,8 @@ static void draws_follow_the_distribution(void **state) {
     for (int i = 0; i < VOCAB; i++) wide[i] = (double)(l[i] = 2.0f * check_uniform(&seed));
     l[4] = l[7]; /* a tie at some rank */
     wide[4] = wide[7];
-    score_request q[5];
-    for (int i = 0; i < 5; i++) {
+    score_request q[6];
+    for (int i = 0; i < 6; i++) {
         q[i] = plain_request(0);
         q[i].temperature = 0.8;
     }
@@ -267,10 +271,13 @@ static void draws_follow_the_distribution(void **state) {
     q[4].top_k = 9;
     q[4].top_p = 0.9;
     q[4].min_p = 0.1;
+    q[5].top_k = 3;
+    q[5].top_p = 0.75;
+    q[5].is_top_p_first = true;
     for (int t = 0; t < N_TIERS; t++) {
         device *dev = check_open(check_tier(t), 2);
         if (!dev) continue;
-        for (int i = 0; i < 5; i++) {
+        for (int i = 0; i < 6; i++) {
             reference_q(wide, VOCAB, &q[i], 2, p);
             draw_many(dev, l, VOCAB, q[i], DRAWS, 2, drawn);
             check_distribution(dev->tier, drawn, DRAWS, p, VOCAB);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Router and experts: ties, groups, float64 references, and the same bits whatever the batch.
+ * Router and experts: ties, groups, blocks, float64 references of every family's router, and the
+ * same bits whatever the batch.
  */
 #include "kernel_check.h"
 
@@ -25,6 +26,7 @@ static void route_ties_go_low(void **state) {
                            .n_active = 3,
                            .n_group = 1,
                            .topk_group = 1,
+                           .is_normalised = true,
                            .scale = 3.0f,
                            .ids = ids,
                            .weights = weights};
@@ -44,6 +46,7 @@ static void route_ties_go_low(void **state) {
         assert_int_equal(ids[2], 7);
         assert_true(fabsf(weights[0] - 1.0f) < 1e-6f);
         args.n_active = 1;
+        args.is_normalised = false;
         run_route(dev, &args);
         assert_int_equal(ids[0], 3);
         assert_true(fabsf(weights[0] - 1.5f) < 1e-6f); /* sigmoid(0) * 3 */
@@ -55,60 +58,224 @@ static void route_ties_go_low(void **state) {
     }
 }
 
+enum { R_ROWS = 19, R_EXPERTS = 24, R_HIDDEN = 37, R_ACTIVE = 5 };
+
+/* One kind of router. */
+typedef struct router_case {
+    const char *name;
+    route_score score;
+    bool is_normalised, is_weight_biased, has_bias;
+    int32_t n_active, n_block_experts;
+    float scale;
+} router_case;
+
+static const router_case router_cases[] = {
+    {"LLaDA2", ROUTE_SCORE_SIGMOID, true, false, true, R_ACTIVE, 0, 2.5f},
+    {"LLaDA2, one expert", ROUTE_SCORE_SIGMOID, false, false, true, 1, 0, 2.5f},
+    {"LLaDA2.2", ROUTE_SCORE_SIGMOID, true, false, true, R_ACTIVE, 7, 2.5f},
+    {"LLaDA2.2, no choice", ROUTE_SCORE_SIGMOID, true, false, true, R_ACTIVE, R_ACTIVE, 2.5f},
+    {"LLaDA2.2, all", ROUTE_SCORE_SIGMOID, true, false, true, R_ACTIVE, R_EXPERTS, 2.5f},
+    {"Qwen3-MoE", ROUTE_SCORE_SOFTMAX, true, false, false, R_ACTIVE, 0, 1.0f},
+    {"Qwen3-MoE, not normalised", ROUTE_SCORE_SOFTMAX, false, false, false, R_ACTIVE, 0, 1.0f},
+    {"Qwen3-MoE, one expert", ROUTE_SCORE_SOFTMAX, true, false, false, 1, 0, 1.0f},
+    {"LLaDA-MoE", ROUTE_SCORE_SOFTMAX, false, false, false, R_ACTIVE, 0, 1.0f},
+    {"LLaDA-MoE, bias", ROUTE_SCORE_SOFTMAX, false, true, true, R_ACTIVE, 0, 1.0f},
+    {"softmax in blocks", ROUTE_SCORE_SOFTMAX, true, false, true, R_ACTIVE, 8, 0.5f},
+};
+
+/* Two sequences in blocks of 4, rows of a block apart from each other, blocks cut short. */
+static void place_rows(int32_t *seq, int32_t *positions) {
+    for (int32_t r = 0; r < R_ROWS; r++) {
+        seq[r] = r % 2;
+        positions[r] = (r * 5) % R_ROWS / 2;
+    }
+}
+
+/* s [R_ROWS, R_EXPERTS] scores, r the same with the bias and -infinity where an expert may not be
+ * chosen: the definition, row by row. */
+static void router_reference(const router_case *c, const float *x, const float *w,
+                             const float *bias, const int32_t *seq, const int32_t *positions,
+                             double *s, double *r) {
+    for (int i = 0; i < R_ROWS; i++) {
+        double *row = s + i * R_EXPERTS, sum = 0.0;
+        for (int e = 0; e < R_EXPERTS; e++) {
+            row[e] = 0.0;
+            for (int j = 0; j < R_HIDDEN; j++)
+                row[e] += (double)x[i * R_HIDDEN + j] * (double)w[e * R_HIDDEN + j];
+            sum += exp(row[e]);
+        }
+        for (int e = 0; e < R_EXPERTS; e++) {
+            row[e] =
+                c->score == ROUTE_SCORE_SOFTMAX ? exp(row[e]) / sum : 1.0 / (1.0 + exp(-row[e]));
+            r[i * R_EXPERTS + e] = row[e] + (c->has_bias ? (double)bias[e] : 0.0);
+        }
+    }
+    if (!c->n_block_experts) return;
+    double *cut = malloc(sizeof *cut * R_ROWS * R_EXPERTS);
+    assert_non_null(cut);
+    for (int i = 0; i < R_ROWS; i++) {
+        double best[R_EXPERTS];
+        for (int e = 0; e < R_EXPERTS; e++) {
+            best[e] = -INFINITY;
+            for (int j = 0; j < R_ROWS; j++)
+                if (seq[j] == seq[i] && positions[j] / 4 == positions[i] / 4)
+                    best[e] = fmax(best[e], r[j * R_EXPERTS + e]);
+        }
+        for (int e = 0; e < R_EXPERTS; e++) {
+            int n_above = 0;
+            for (int f = 0; f < R_EXPERTS; f++) n_above += best[f] > best[e];
+            cut[i * R_EXPERTS + e] =
+                n_above < c->n_block_experts ? r[i * R_EXPERTS + e] : (double)-INFINITY;
+        }
+    }
+    memcpy(r, cut, sizeof *r * R_ROWS * R_EXPERTS);
+    free(cut);
+}
+
+static void check_routed(const router_case *c, const char *tier, const double *s, const double *r,
+                         const int32_t *ids, const float *weights) {
+    for (int i = 0; i < R_ROWS; i++) {
+        const double *scores = s + i * R_EXPERTS, *ranked = r + i * R_EXPERTS;
+        double total = 0.0;
+        for (int k = 0; k < c->n_active; k++) {
+            int id = ids[i * c->n_active + k];
+            total += c->is_weight_biased ? ranked[id] : scores[id];
+        }
+        for (int k = 0; k < c->n_active; k++) {
+            int id = ids[i * c->n_active + k], n_above = 0;
+            for (int e = 0; e < R_EXPERTS; e++) n_above += ranked[e] > ranked[id];
+            if (n_above != k || !(ranked[id] > -1e9))
+                fail_msg("%s %s: row %d, choice %d is number %d", c->name, tier, i, k, n_above);
+            double expected = (c->is_weight_biased ? ranked[id] : scores[id]) *
+                              (c->is_normalised ? 1.0 / total : 1.0) * (double)c->scale;
+            assert_true(fabs((double)weights[i * c->n_active + k] - expected) < 1e-5);
+        }
+    }
+}
+
+/* The rows that a row's result may depend on, in the reverse order, give it the same bits. */
+static void check_company(device *dev, const route_args *args, const int32_t *ids,
+                          const float *weights) {
+    float x[R_ROWS * R_HIDDEN], own_weights[R_ROWS * R_ACTIVE];
+    int32_t seq[R_ROWS], positions[R_ROWS], own_ids[R_ROWS * R_ACTIVE];
+    size_t n_active = (size_t)args->n_active;
+    for (int i = 0; i < R_ROWS; i++) {
+        int n = 0, place = 0;
+        for (int j = R_ROWS - 1; j >= 0; j--) {
+            bool is_needed = j == i;
+            if (args->n_block_experts)
+                is_needed =
+                    args->seq[j] == args->seq[i] &&
+                    args->positions[j] / args->block_len == args->positions[i] / args->block_len;
+            if (!is_needed) continue;
+            if (j == i) place = n;
+            memcpy(x + n * R_HIDDEN, args->x + j * R_HIDDEN, R_HIDDEN * sizeof *x);
+            seq[n] = args->seq[j];
+            positions[n++] = args->positions[j];
+        }
+        route_args few = *args;
+        few.x = x;
+        few.seq = seq;
+        few.positions = positions;
+        few.n_rows = n;
+        few.ids = own_ids;
+        few.weights = own_weights;
+        run_route(dev, &few);
+        check_same_bits("route ids", dev->tier, own_ids + (size_t)place * n_active,
+                        ids + (size_t)i * n_active, n_active * sizeof *ids);
+        check_same_bits("route weights", dev->tier, own_weights + (size_t)place * n_active,
+                        weights + (size_t)i * n_active, n_active * sizeof *weights);
+    }
+}
+
 static void route_is_right(void **state) {
     (void)state;
-    enum { ROWS = 19, EXPERTS = 24, HIDDEN = 37, ACTIVE = 5 };
+    void *owner;
+    float *w, *x = check_floats(R_ROWS * R_HIDDEN, 1.0f, 71),
+              *bias = check_floats(R_EXPERTS, 0.1f, 73);
+    matrix m = check_matrix(DTYPE_BF16, R_EXPERTS, R_HIDDEN, 0.5f, 79, &owner, &w);
+    int32_t ids[R_ROWS * R_ACTIVE], seq[R_ROWS], positions[R_ROWS];
+    float weights[R_ROWS * R_ACTIVE];
+    double s[R_ROWS * R_EXPERTS], r[R_ROWS * R_EXPERTS];
+    place_rows(seq, positions);
+    for (size_t i = 0; i < sizeof router_cases / sizeof *router_cases; i++) {
+        const router_case *c = &router_cases[i];
+        router_reference(c, x, w, bias, seq, positions, s, r);
+        for (int t = 0; t < N_TIERS; t++) {
+            device *dev = check_open(check_tier(t), 2);
+            if (!dev) continue;
+            route_args args = {.x = x,
+                               .w = m,
+                               .bias = c->has_bias ? bias : NULL,
+                               .seq = seq,
+                               .positions = positions,
+                               .score = c->score,
+                               .is_normalised = c->is_normalised,
+                               .is_weight_biased = c->is_weight_biased,
+                               .n_rows = R_ROWS,
+                               .n_experts = R_EXPERTS,
+                               .n_active = c->n_active,
+                               .n_group = 1,
+                               .topk_group = 1,
+                               .n_block_experts = c->n_block_experts,
+                               .block_len = 4,
+                               .scale = c->scale,
+                               .ids = ids,
+                               .weights = weights};
+            run_route(dev, &args);
+            check_routed(c, dev->tier, s, r, ids, weights);
+            check_company(dev, &args, ids, weights);
+            device_close(dev);
+        }
+    }
+    free(owner);
+    free(w);
+    free(x);
+    free(bias);
+}
+
+/* Block routing where all experts are alike: the lowest stay. Logits that a softmax without the
+ * subtraction of the highest could not take. A NaN never chooses an expert that is not there. */
+static void route_at_the_edges(void **state) {
+    (void)state;
+    float w[8 * 2] = {0}, x[4] = {1.0f, 2.0f, 3.0f, 4.0f}, weights[4];
+    int32_t ids[4], seq[2] = {0, 0}, positions[2] = {6, 7};
     for (int t = 0; t < N_TIERS; t++) {
-        device *dev = check_open(check_tier(t), 2);
+        device *dev = check_open(check_tier(t), 1);
         if (!dev) continue;
-        void *owner;
-        float *w, *x = check_floats(ROWS * HIDDEN, 1.0f, 71),
-                  *bias = check_floats(EXPERTS, 0.1f, 73);
-        matrix m = check_matrix(DTYPE_BF16, EXPERTS, HIDDEN, 0.5f, 79, &owner, &w);
-        int32_t ids[ROWS * ACTIVE], alone_ids[ACTIVE];
-        float weights[ROWS * ACTIVE], alone_weights[ACTIVE];
         route_args args = {.x = x,
-                           .w = m,
-                           .bias = bias,
-                           .n_rows = ROWS,
-                           .n_experts = EXPERTS,
-                           .n_active = ACTIVE,
+                           .w = {w, DTYPE_F32, 8, 2},
+                           .seq = seq,
+                           .positions = positions,
+                           .is_normalised = true,
+                           .n_rows = 2,
+                           .n_experts = 8,
+                           .n_active = 2,
                            .n_group = 1,
                            .topk_group = 1,
-                           .scale = 2.5f,
+                           .n_block_experts = 3,
+                           .block_len = 8,
+                           .scale = 1.0f,
                            .ids = ids,
                            .weights = weights};
         run_route(dev, &args);
-        for (int r = 0; r < ROWS; r++) {
-            double s[EXPERTS], total = 0.0;
-            for (int e = 0; e < EXPERTS; e++) {
-                double z = 0.0;
-                for (int i = 0; i < HIDDEN; i++)
-                    z += (double)x[r * HIDDEN + i] * (double)w[e * HIDDEN + i];
-                s[e] = 1.0 / (1.0 + exp(-z));
-            }
-            for (int k = 0; k < ACTIVE; k++) total += s[ids[r * ACTIVE + k]];
-            for (int k = 0; k < ACTIVE; k++) {
-                int id = ids[r * ACTIVE + k], n_above = 0;
-                for (int e = 0; e < EXPERTS; e++)
-                    n_above += s[e] + (double)bias[e] > s[id] + (double)bias[id];
-                assert_int_equal(n_above, k);
-                assert_true(fabs((double)weights[r * ACTIVE + k] - s[id] / total * 2.5) < 1e-5);
-            }
-            route_args one = args;
-            one.n_rows = 1;
-            one.x = x + r * HIDDEN;
-            one.ids = alone_ids;
-            one.weights = alone_weights;
-            run_route(dev, &one);
-            check_same_bits("route", dev->tier, alone_ids, ids + r * ACTIVE, sizeof alone_ids);
-            check_same_bits("route", dev->tier, alone_weights, weights + r * ACTIVE,
-                            sizeof alone_weights);
+        for (int i = 0; i < 4; i++) {
+            assert_int_equal(ids[i], i % 2);
+            assert_true(fabsf(weights[i] - 0.5f) < 1e-6f);
         }
-        free(owner);
-        free(w);
-        free(x);
-        free(bias);
+        args.score = ROUTE_SCORE_SOFTMAX;
+        args.n_block_experts = 0;
+        w[2 * 5] = 1000.0f;
+        run_route(dev, &args);
+        assert_int_equal(ids[0], 5);
+        assert_true(fabsf(weights[0] - 1.0f) < 1e-6f);
+        args.n_block_experts = 2;
+        x[0] = x[2] = NAN;
+        run_route(dev, &args);
+        for (int i = 0; i < 4; i++) assert_true(ids[i] >= 0 && ids[i] < 8);
+        x[0] = 1.0f;
+        x[2] = 3.0f;
+        w[2 * 5] = 0.0f;
         device_close(dev);
     }
 }
@@ -201,8 +368,8 @@ static void experts_are_right(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(route_ties_go_low),
-                                       cmocka_unit_test(route_is_right),
-                                       cmocka_unit_test(experts_are_right)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(route_ties_go_low), cmocka_unit_test(route_is_right),
+        cmocka_unit_test(route_at_the_edges), cmocka_unit_test(experts_are_right)};
     return cmocka_run_group_tests_name("moe", tests, NULL, NULL);
 }

@@ -509,6 +509,52 @@ static void test_demo_model(void **state) {
     hf_config_close(empty);
 }
 
+static void test_members_lists_and_switches(void **state) {
+    (void)state;
+    hf_config *config = parse(
+        "{\"o\":{\"r\":0.5,\"s\":\"x\",\"n\":null,\"o\":{\"i\":7}},\"t\":\"text\",\"n\":null,"
+        "\"off\":false,\"on\":true,\"l\":[1,2,3],\"e\":[],\"bad\":[1,\"x\"],\"wide\":[1,9]}",
+        NULL);
+    double real = 0;
+    int64_t integer = 0;
+    const char *text;
+    um_error err = {0};
+    assert_int_equal(hf_config_real(config, "o.r", 0, 1, &real, &err), UM_OK);
+    assert_true(real == 0.5);
+    assert_int_equal(hf_config_int(config, "o.o.i", 0, 9, &integer, &err), UM_OK);
+    assert_int_equal(integer, 7);
+    assert_int_equal(hf_config_string_or(config, "o.s", NULL, &text, &err), UM_OK);
+    assert_string_equal(text, "x");
+    static const char *const absent[] = {"o.n", "o.none", "n.x", "none.x", "o.o.none", "n", "none"};
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
+        assert_false(hf_config_has(config, absent[i]));
+        assert_false(hf_config_is_set(config, absent[i]));
+        assert_int_equal(hf_config_real_or(config, absent[i], 0, 1, 0.25, &real, &err), UM_OK);
+        assert_true(real == 0.25);
+    }
+    /* A member of what is no object: the value in its place is judged. */
+    assert_says(hf_config_real_or(config, "t.r", 0, 1, 0.25, &real, &err), &err, UM_FORMAT,
+                "\"t.r\": expected a number from 0 to 1, found \"text\"", "config.json");
+    assert_true(hf_config_is_set(config, "on") && hf_config_is_set(config, "t"));
+    assert_true(hf_config_has(config, "off") && !hf_config_is_set(config, "off"));
+    int32_t list[3] = {0}, n = -1;
+    assert_int_equal(hf_config_ints_or_none(config, "l", 0, 8, list, 3, &n, &err), UM_OK);
+    assert_true(n == 3 && list[0] == 1 && list[1] == 2 && list[2] == 3);
+    assert_int_equal(hf_config_ints_or_none(config, "e", 0, 8, list, 3, &n, &err), UM_OK);
+    assert_int_equal(n, 0);
+    assert_int_equal(hf_config_ints_or_none(config, "n", 0, 8, list, 3, &n, &err), UM_OK);
+    assert_int_equal(n, 0);
+    assert_says(hf_config_ints_or_none(config, "l", 0, 8, list, 2, &n, &err), &err, UM_FORMAT,
+                "\"l\": expected a list of at most 2, found a list of 3", "config.json");
+    assert_says(hf_config_ints_or_none(config, "t", 0, 8, list, 3, &n, &err), &err, UM_FORMAT,
+                "\"t\": expected a list of at most 3", "config.json");
+    assert_says(hf_config_ints_or_none(config, "bad", 0, 8, list, 3, &n, &err), &err, UM_FORMAT,
+                "\"bad[1]\": expected an integer from 0 to 8, found \"x\"", "config.json");
+    assert_says(hf_config_ints_or_none(config, "wide", 0, 8, list, 3, &n, &err), &err, UM_FORMAT,
+                "\"wide[1]\"", "config.json");
+    hf_config_close(config);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refuses_bad_json),
@@ -516,6 +562,7 @@ int main(void) {
         cmocka_unit_test(test_integers),
         cmocka_unit_test(test_exact_integers),
         cmocka_unit_test(test_reals_bools_strings),
+        cmocka_unit_test(test_members_lists_and_switches),
         cmocka_unit_test(test_stop_tokens),
         cmocka_unit_test(test_mask_token),
         cmocka_unit_test(test_open),

@@ -37,6 +37,17 @@ static void sigmoid(float *y, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = 1.0f / (1.0f + expf(-x[i]));
 }
 
+static void softmax(float *y, const float *x, size_t n) {
+    float top = -INFINITY, sum = 0.0f;
+    for (size_t i = 0; i < n; i++)
+        if (x[i] > top) top = x[i];
+    for (size_t i = 0; i < n; i++) {
+        y[i] = expf(x[i] - top);
+        sum += y[i];
+    }
+    for (size_t i = 0; i < n; i++) y[i] /= sum;
+}
+
 void rows_fill_scalar(cpu_kernels *k) {
     k->rms_norm = rms_norm;
     k->rope = rope;
@@ -44,4 +55,5 @@ void rows_fill_scalar(cpu_kernels *k) {
     k->add = add;
     k->add_scaled = add_scaled;
     k->sigmoid = sigmoid;
+    k->softmax = softmax;
 }

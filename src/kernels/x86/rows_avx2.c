@@ -69,6 +69,26 @@ static void sigmoid(float *y, const float *x, size_t n) {
     }
 }
 
+static void softmax(float *y, const float *x, size_t n) {
+    __m256 lowest = _mm256_set1_ps(-INFINITY), tops = lowest, sums = _mm256_setzero_ps();
+    for (size_t i = 0; i < n; i += 8) {
+        int64_t rest = (int64_t)(n - i);
+        tops = _mm256_max_ps(tops, keep_first(load_first(x + i, rest), rest, lowest));
+    }
+    __m256 top = _mm256_set1_ps(max_lanes(tops));
+    for (size_t i = 0; i < n; i += 8) {
+        int64_t rest = (int64_t)(n - i);
+        __m256 e = exp_256(_mm256_sub_ps(load_first(x + i, rest), top));
+        sums = _mm256_add_ps(sums, keep_first(e, rest, _mm256_setzero_ps()));
+        store_first(y + i, rest, e);
+    }
+    __m256 sum = _mm256_set1_ps(sum_lanes(sums));
+    for (size_t i = 0; i < n; i += 8) {
+        int64_t rest = (int64_t)(n - i);
+        store_first(y + i, rest, _mm256_div_ps(load_first(y + i, rest), sum));
+    }
+}
+
 void rows_fill_avx2(cpu_kernels *k) {
     k->rms_norm = rms_norm;
     k->rope = rope;
@@ -76,4 +96,5 @@ void rows_fill_avx2(cpu_kernels *k) {
     k->add = add;
     k->add_scaled = add_scaled;
     k->sigmoid = sigmoid;
+    k->softmax = softmax;
 }

@@ -75,6 +75,25 @@ static void sigmoid(float *y, const float *x, size_t n) {
     }
 }
 
+static void softmax(float *y, const float *x, size_t n) {
+    __m512 lowest = _mm512_set1_ps(-INFINITY), tops = lowest, sums = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; i += 16)
+        tops =
+            _mm512_max_ps(tops, _mm512_mask_loadu_ps(lowest, first_lanes((int64_t)(n - i)), x + i));
+    __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(tops));
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 mask = first_lanes((int64_t)(n - i));
+        __m512 e = exp_512(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + i), top));
+        sums = _mm512_add_ps(sums, _mm512_maskz_mov_ps(mask, e));
+        _mm512_mask_storeu_ps(y + i, mask, e);
+    }
+    __m512 sum = _mm512_set1_ps(sum_lanes(sums));
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 mask = first_lanes((int64_t)(n - i));
+        _mm512_mask_storeu_ps(y + i, mask, _mm512_div_ps(_mm512_maskz_loadu_ps(mask, y + i), sum));
+    }
+}
+
 void rows_fill_avx512(cpu_kernels *k) {
     k->rms_norm = rms_norm;
     k->rope = rope;
@@ -82,4 +101,5 @@ void rows_fill_avx512(cpu_kernels *k) {
     k->add = add;
     k->add_scaled = add_scaled;
     k->sigmoid = sigmoid;
+    k->softmax = softmax;
 }
