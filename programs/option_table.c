@@ -82,6 +82,10 @@ const option_spec option_table[OPTION_COUNT] = {
         INTEGER("sub-block", 1, INT_MAXIMUM, RUN,
                 "block-causal models: tokens of a block that are denoised together, a divisor of "
                 "the block (the model's)"),
+    [OPTION_ATTENTION] =
+        CHOICE("attention", "model|blocks", RUN,
+               "blocks: a model of full attention that was fine-tuned to see the prompt, earlier "
+               "blocks and its own (D2F) (model)"),
     [OPTION_POLICY] = TEXT("policy", "NAME", RUN,
                            "how tokens are committed (the model's); a shared object of your own is "
                            "named by its path, with a '/'. Built in:"),
@@ -96,7 +100,8 @@ const option_spec option_table[OPTION_COUNT] = {
                                    "replace a committed token by one with a probability above X"),
     [OPTION_POST_STEPS] = INTEGER("post-steps", 0, INT_MAXIMUM, RUN,
                                   "forwards that may still correct a block after its last mask"),
-    [OPTION_EPS] = REAL_ABOVE("eps", "X", 0, 0.999, RUN, "the last noise level (0.001)"),
+    [OPTION_EPS] =
+        REAL("eps", "X", 0, 0.999, RUN, "the last noise level; 0: even steps (the model's)"),
     [OPTION_ALG_TEMP] = REAL("alg-temp", "T", 0, REAL_MAXIMUM, RUN,
                              "temperature of the choice of positions; 0 takes the best (0)"),
     [OPTION_FACTOR] = REAL_ABOVE(
@@ -121,8 +126,7 @@ const option_spec option_table[OPTION_COUNT] = {
              "share of the blocks before it that is decided when a block commits its best token "
              "whatever its probability (0.95)"),
     [OPTION_METRIC] = CHOICE("metric", "confidence|entropy", RUN,
-                             "accept above a probability, or below an entropy in nats; --threshold "
-                             "says which one (confidence)"),
+                             "what is sure: a high probability or a low entropy (the policy's)"),
     [OPTION_TEMPERATURE] =
         REAL("temperature", "T", 0, REAL_MAXIMUM, RUN,
              "temperature of the draws; 0 takes the most probable token (the model's)"),

@@ -12,6 +12,8 @@
 /* Order of the words in the table of options. */
 static const um_remask remask_values[] = {UM_REMASK_LOW_CONFIDENCE, UM_REMASK_RANDOM};
 static const um_metric metric_values[] = {UM_METRIC_CONFIDENCE, UM_METRIC_ENTROPY};
+static const um_request_attention attention_values[] = {UM_ATTENTION_OF_MODEL,
+                                                        UM_ATTENTION_OF_BLOCKS};
 static const um_cache_mode cache_values[] = {UM_CACHE_EXACT, UM_CACHE_NONE, UM_CACHE_PREFIX,
                                              UM_CACHE_DUAL};
 enum { PRECISION_FAST = 1 };
@@ -102,6 +104,8 @@ void run_options_fill(const options *o, um_request_options *r) {
     r->max_tokens = (int32_t)options_integer(o, OPTION_MAX_TOKENS, r->max_tokens);
     r->block_len = (int32_t)options_integer(o, OPTION_BLOCK, r->block_len);
     r->sub_block = (int32_t)options_integer(o, OPTION_SUB_BLOCK, r->sub_block);
+    if (options_has(o, OPTION_ATTENTION))
+        r->attention = attention_values[options_integer(o, OPTION_ATTENTION, 0)];
     fill_policy(o, r);
     r->logits_eos_inf = options_has(o, OPTION_LOGITS_EOS_INF);
     r->confidence_eos_eot_inf = options_has(o, OPTION_CONFIDENCE_EOS_EOT_INF);

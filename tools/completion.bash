@@ -27,6 +27,7 @@ _unmask() {
             options='threshold schedule edit origin maskgit margin entropy sequential static dynamic
                 entropy-bound factor hierarchy credit first-hitting multi-block levenshtein'
             ;;
+        --attention) options='model blocks' ;;
         --metric) options='confidence entropy' ;;
         --remask) options='low-confidence random' ;;
         --cache) options='exact none prefix dual' ;;
@@ -51,7 +52,7 @@ _unmask() {
     if [ -z "$options" ]; then
         case $command in
             run) options="$common -p --prompt --ids --system --raw --max-tokens --ignore-eos --block
-                --sub-block --policy --policy-args --threshold --steps --remask --edit-threshold
+                --sub-block --attention --policy --policy-args --threshold --steps --remask --edit-threshold
                 --post-steps --eps --alg-temp --factor --entropy-bound --low-threshold --credit-alpha
                 --credit-beta --credit-gamma --window --block-add --block-ready --metric --temperature
                 --top-k --top-p --min-p --seed --cfg --logits-eos-inf --confidence-eos-eot-inf --cache

@@ -119,6 +119,25 @@ def test_policies(folder):
     check(n_idle > 0 and n_wide > 0, "no step was idle, or none had several blocks")
 
 
+def test_families(folder):
+    """Every small model with its own policy; ids in, ids out."""
+    trace = os.path.join(folder, "trace")
+    prompt = list(range(20, 61))
+    for name in sorted(os.listdir(os.path.join(DATA, "models"))):
+        model = os.path.join(DATA, "models", name)
+        facts = json.loads(run("inspect", "-m", model, "--json")[0])
+        is_full, block = facts["attention"] == "full", facts["defaults"]["block"] or 40
+        check(("whole answer" in run("inspect", "-m", model)[0]) == (facts["defaults"]["block"] == 0), name)
+        for n_prompt in 41, 32:  # where blocks end and where they do not
+            answer = load("-m", model, "--ids", json.dumps(prompt[:n_prompt]), "--max-tokens", "40",
+                          "--ignore-eos", "--trace", trace)
+            lines, canvas = replay(trace, n_prompt, facts["mask_token"])
+            check([canvas[n_prompt + i] for i in range(40)] == answer["ids"], name + ": trace and ids")
+            check(len(lines) == answer["forwards"], name + ": forwards")
+            for line in lines:
+                check(line["first"] == line["block"] * block + (n_prompt if is_full else 0), "%s %r" % (name, line))
+
+
 def test_trace(folder):
     trace = os.path.join(folder, "trace")
     prompt = json.loads(run("tokenize", "-m", DEMO, "--jsonl", "/dev/stdin",
@@ -202,5 +221,5 @@ def test_inspect(_folder):
     check(run("inspect", "-m", DEMO, "--mask-token", "9", "--json")[0].count('"mask_token": 9') == 1, "mask")
 
 
-main([test_outputs, test_sudoku, test_options, test_policies, test_trace, test_bare_model, test_limits, test_logits,
+main([test_outputs, test_sudoku, test_options, test_policies, test_families, test_trace, test_bare_model, test_limits, test_logits,
       test_interrupt, test_inspect])

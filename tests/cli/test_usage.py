@@ -114,7 +114,7 @@ def test_numbers(_folder):
         "--prefill-chunk": ["0"], "--mask-token": ["-1", "2147483648"], "--delay": ["-1"],
         "--policy": ["greedy", "", "thresh"], "--remask": ["high"], "--cache": ["all"],
         "--precision": ["double"], "--sub-block": ["0"], "--low-threshold": ["1.1"], "--factor": ["0", "-1"],
-        "--entropy-bound": ["0"], "--eps": ["0", "1"], "--alg-temp": ["-1"], "--credit-alpha": ["101"],
+        "--entropy-bound": ["0"], "--eps": ["-1", "1"], "--attention": ["full"], "--alg-temp": ["-1"], "--credit-alpha": ["101"],
         "--credit-beta": ["1.1"], "--credit-gamma": ["-1"], "--window": ["0", "1025"], "--block-add": ["2"],
         "--block-ready": ["-0.5"], "--metric": ["margin"],
     }
@@ -168,6 +168,7 @@ def test_parameters_of_policies(_folder):
     refused("run", *model, "--policy", "hierarchy", "--threshold", "0.2", code=2, says="low_threshold is above")
     refused("run", *model, "--sub-block", "5", code=2, says=["--sub-block: ", "divisor", "32"])
     refused("run", *model, "--sub-block", "8", "--policy", "multi-block", code=2, says="--sub-block: ")
+    refused("run", *model, "--attention", "blocks", code=2, says=["--attention: ", "block-causal by itself"])
     refused("run", *model, "--block", "5000", code=2, says="--block: ")
     refused("run", *model, "--max-tokens", "5000", code=1, says=["5000", "--max-tokens"])
 

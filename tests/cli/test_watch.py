@@ -1,9 +1,10 @@
 """--watch in a terminal: what the screen shows during and after, at sizes that hurt."""
+import os
 import sys
 import re
 
 sys.dont_write_bytecode = True
-from driver import DEMO, PROGRAM, check, main, run
+from driver import DEMO, PROGRAM, check, copy_model, main, run
 from screen import Session
 
 MASK = "\u2591"
@@ -65,6 +66,23 @@ def test_policies(_folder):
         check(("blocks " in session.raw) == ("multi-block" in options), "%r: the open blocks" % options)
 
 
+def test_families(folder):
+    """Whole-answer blocks, seeds, inserts: small models of random weights, with the demo's tokenizer."""
+    for name, options in [("dream", []), ("fast_dllm_v2", []), ("llada2_2", ["--post-steps", "4"]), ("sdar", []),
+                          ("llada2_2", ["--policy", "multi-block", "--edit-threshold", "0.001"]),
+                          ("llada", ["--attention", "blocks", "--block", "16"])]:
+        os.makedirs(folder + "/" + name, exist_ok=True)
+        model = folder + "/" + name + "/model"
+        if not os.path.exists(model):
+            copy_model(folder + "/" + name, name)
+            os.symlink(DEMO + "/tokenizer.json", model + "/tokenizer.json")
+        arguments = ["run", "-m", model, "--ids", "20 21 22 23 24 25 26 27 28", "--max-tokens", "70",
+                     "--ignore-eos"] + options
+        expected = re.sub(r"[^!-~]", "", run(*arguments)[0])
+        found = re.sub(r"[^!-~]", "", body(watch(arguments, 60, 12)))
+        check(len(found) > 20 and found == expected, "%r:\n%r\n%r" % ([name] + options, found, expected))
+
+
 def test_plain_terminals(_folder):
     session = watch(STORY, environment={"NO_COLOR": "1"})
     check("\x1b[0m" in session.raw and session.screen.styles <= {"0"}, "styles %r" % session.screen.styles)
@@ -84,4 +102,4 @@ def test_interrupt(_folder):
     check("unmask run: interrupted" in session.screen.text(), session.screen.text())
 
 
-main([test_sudoku, test_sizes, test_edit, test_policies, test_plain_terminals, test_interrupt])
+main([test_sudoku, test_sizes, test_edit, test_policies, test_families, test_plain_terminals, test_interrupt])

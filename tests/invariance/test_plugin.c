@@ -18,13 +18,21 @@
 
 enum { PROMPT_MAX = 80, CACHE_TOKENS = 8192 };
 
-/* Every folder whose family is known; the large one last. */
-static const char *const models[] = {
-    TEST_DATA_DIR "/models/llada2_moe",
-    TEST_DATA_DIR "/models/llada",
-    PROJECT_DIR "/models/demo",
+typedef struct model_case {
+    const char *directory;
+    int32_t block_multiple; /* of block lengths */
+} model_case;
+
+/* The first few are used for wrong policies; the large one is last. */
+static const model_case models[] = {
+    {TEST_DATA_DIR "/models/llada2_moe", 1}, {TEST_DATA_DIR "/models/llada", 1},
+    {TEST_DATA_DIR "/models/dream", 1},      {TEST_DATA_DIR "/models/fast_dllm_v2", 1},
+    {TEST_DATA_DIR "/models/illada", 1},     {TEST_DATA_DIR "/models/llada22_moe", 32},
+    {TEST_DATA_DIR "/models/llada2_2", 1},   {TEST_DATA_DIR "/models/llada_moe", 1},
+    {TEST_DATA_DIR "/models/rnd1", 1},       {TEST_DATA_DIR "/models/sdar", 1},
+    {TEST_DATA_DIR "/models/sdar_moe", 1},   {PROJECT_DIR "/models/demo", 1},
 };
-enum { N_MODELS = sizeof models / sizeof *models - TEST_IS_SAMPLED, N_SMALL = 2 };
+enum { N_MODELS = sizeof models / sizeof *models - TEST_IS_SAMPLED, N_WRONG_MODELS = 3 };
 
 /* A request whose prompt depends on the seed alone. */
 static void make_options(const um_engine *engine, const char *policy, uint64_t seed,
@@ -62,33 +70,35 @@ static const example_case example_cases[] = {
 enum { N_EXAMPLES = sizeof example_cases / sizeof *example_cases };
 
 /* The built-in one asks for a token a forward as well. */
-static void make_example(const um_engine *engine, const example_case *c, const char *policy,
-                         int32_t prompt[PROMPT_MAX], um_request_options *o) {
+static void make_example(const um_engine *engine, int32_t block_multiple, const example_case *c,
+                         const char *policy, int32_t prompt[PROMPT_MAX], um_request_options *o) {
     make_options(engine, policy, 11, c->n_prompt, prompt, o);
     o->max_tokens = c->max_tokens;
-    o->block_len = c->block_len;
+    o->block_len = (c->block_len + block_multiple - 1) / block_multiple * block_multiple;
     o->threshold = c->threshold;
     o->temperature = c->temperature;
-    if (!strchr(policy, '/')) o->steps = c->block_len;
+    if (!strchr(policy, '/')) o->steps = o->block_len;
 }
 
 static void test_example(void **state) {
     (void)state;
     for (int i = 0; i < N_MODELS; i++) {
-        um_engine *engine = recording_open(models[i], 2, CACHE_TOKENS);
+        um_engine *engine = recording_open(models[i].directory, 2, CACHE_TOKENS);
         um_request_options options[2 * N_EXAMPLES + 1];
         int32_t prompts[2 * N_EXAMPLES + 1][PROMPT_MAX];
         recording alone[2], together[2 * N_EXAMPLES + 1];
         make_options(engine, "schedule", 3, 20, prompts[2 * N_EXAMPLES], &options[2 * N_EXAMPLES]);
+        options[2 * N_EXAMPLES].block_len = 0; /* the family's */
         for (int j = 0; j < N_EXAMPLES; j++) {
-            make_example(engine, &example_cases[j], "threshold", prompts[2 * j], &options[2 * j]);
-            make_example(engine, &example_cases[j], EXAMPLE, prompts[2 * j + 1],
-                         &options[2 * j + 1]);
+            make_example(engine, models[i].block_multiple, &example_cases[j], "threshold",
+                         prompts[2 * j], &options[2 * j]);
+            make_example(engine, models[i].block_multiple, &example_cases[j], EXAMPLE,
+                         prompts[2 * j + 1], &options[2 * j + 1]);
         }
         recording_run(engine, options, 2 * N_EXAMPLES + 1, together);
         for (int j = 0; j < N_EXAMPLES; j++) {
             char what[256];
-            snprintf(what, sizeof what, "%s, case %d", models[i], j);
+            snprintf(what, sizeof what, "%s, case %d", models[i].directory, j);
             for (int k = 0; k < 2; k++) {
                 recording_run(engine, &options[2 * j + k], 1, &alone[k]);
                 assert_int_equal(alone[k].n_tokens, example_cases[j].max_tokens);
@@ -134,9 +144,11 @@ static const bad_case bad_cases[] = {
     {"unfinished", "", "it finishes a block with a mask at position"},
     {"blocks", "", "it finishes 2 blocks of 1"},
     {"negative blocks", "", "it finishes -1 blocks of 1"},
-    {"open", "", "it opens 1 blocks beside 1; the window holds 1"},
     {"open far", "may open", "it opens 4 blocks beside 1; the window holds 4"},
-    {"negative open", "", "it opens -1 blocks"},
+    {"open negative", "may open", "it opens -1 blocks beside 1"},
+    {"open behind", "may open", "it opens 1 blocks beside"},
+    {"open shown", "may open", "it wrote over the tokens or states that it was shown"},
+    {"open state", "may open", "it wrote past the 24 bytes of its state"},
 };
 enum { N_BAD = sizeof bad_cases / sizeof *bad_cases };
 
@@ -164,8 +176,8 @@ static void run_bad(um_engine *engine, const bad_case *c, const um_request_optio
 
 static void test_wrong_decisions(void **state) {
     (void)state;
-    for (int i = 0; i < N_SMALL; i++) {
-        um_engine *engine = recording_open(models[i], 2, CACHE_TOKENS);
+    for (int i = 0; i < N_WRONG_MODELS; i++) {
+        um_engine *engine = recording_open(models[i].directory, 2, CACHE_TOKENS);
         bool is_full = um_engine_info(engine)->attention == UM_ATTENTION_FULL;
         um_request_options good[2];
         int32_t prompts[2][PROMPT_MAX];
@@ -187,7 +199,7 @@ static void test_wrong_decisions(void **state) {
 static void test_right_decisions(void **state) {
     (void)state;
     static const char *const objects[] = {"", "may idle", "may open"};
-    um_engine *engine = recording_open(models[0], 2, CACHE_TOKENS);
+    um_engine *engine = recording_open(models[0].directory, 2, CACHE_TOKENS);
     for (size_t i = 0; i < sizeof objects / sizeof *objects; i++) {
         um_request_options bad, sequential;
         int32_t prompts[2][PROMPT_MAX];
@@ -236,7 +248,7 @@ static const object_case object_cases[] = {
 
 static void test_wrong_objects(void **state) {
     (void)state;
-    um_engine *engine = recording_open(models[0], 2, CACHE_TOKENS);
+    um_engine *engine = recording_open(models[0].directory, 2, CACHE_TOKENS);
     for (size_t i = 0; i < sizeof object_cases / sizeof *object_cases; i++) {
         const object_case *c = &object_cases[i];
         um_request_options options;

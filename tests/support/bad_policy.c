@@ -64,9 +64,6 @@ static void spoil_blocks(const um_policy_view *view, um_policy_decision *d) {
     if (is_wrong(view, "unfinished")) d->n_finished = 1;
     if (is_wrong(view, "blocks")) d->n_finished = 2;
     if (is_wrong(view, "negative blocks")) d->n_finished = -1;
-    if (is_wrong(view, "open")) d->n_opened = 1;
-    if (is_wrong(view, "open far")) d->n_opened = view->params->window;
-    if (is_wrong(view, "negative open")) d->n_opened = -1;
     if (is_wrong(view, "state")) ((uint8_t *)view->state)[STATE_BYTES] = 1;
     if (is_wrong(view, "shown tokens")) *(int32_t *)writable(view->tokens) += 1;
     if (is_wrong(view, "shown states"))
@@ -85,6 +82,14 @@ static void step(const um_policy_view *view, um_policy_decision *d) {
     spoil_blocks(view, d);
 }
 
+static int32_t open(const um_policy_view *view) {
+    if (is_wrong(view, "open far")) return view->params->window;
+    if (is_wrong(view, "open negative")) return -1;
+    if (is_wrong(view, "open shown")) *(int32_t *)writable(view->tokens) += 1;
+    if (is_wrong(view, "open state")) ((uint8_t *)view->state)[STATE_BYTES] = 1;
+    return strcmp(view->params->arguments, "open behind") == 0; /* also where none is left */
+}
+
 static size_t state_bytes(const um_policy_params *params, int32_t n) {
     (void)n;
     return strcmp(params->arguments, "huge") == 0 ? (size_t)1 << 40 : STATE_BYTES;
@@ -97,7 +102,8 @@ static const char *refuse(const um_policy_params *params) {
 #define POLICY(abi_, flags_, name_, step_)                                            \
     {                                                                                 \
         .abi = abi_, .flags = flags_, .reads = UM_READS_ARGUMENTS, .name = name_,     \
-        .source = "here", .state_bytes = state_bytes, .refuse = refuse, .step = step_ \
+        .source = "here", .state_bytes = state_bytes, .refuse = refuse, .open = open, \
+        .step = step_                                                                 \
     }
 
 static const struct {
