@@ -85,6 +85,15 @@ static um_status plan_reserve(step_plan *plan, int64_t n_rows, int64_t n_scores,
     return UM_OK;
 }
 
+/* Committed positions are scored for policies that correct them, and not where no edit can be. */
+static bool is_scored(const um_request *request, int32_t position) {
+    const request_settings *s = &request->settings;
+    uint8_t state = request->states[position];
+    bool may_edit =
+        (s->policy->flags & UM_POLICY_SCORES_COMMITTED) && s->params.edit_threshold <= 1;
+    return state == UM_POSITION_MASKED || (state == UM_POSITION_COMMITTED && may_edit);
+}
+
 /* The positions [first, end) of the next forward. */
 static void next_span(const um_engine *engine, const um_request *request, int32_t *first,
                       int32_t *end) {
@@ -114,7 +123,7 @@ static void next_span(const um_engine *engine, const um_request *request, int32_
         *end = is_refresh || s->cache == UM_CACHE_PREFIX ? request->n_canvas : request->window_end;
     }
     bool needs_row_before = traits->is_shifted && *first == request->window_first && *first > 0 &&
-                            request->states[*first] == UM_POSITION_MASKED;
+                            is_scored(request, *first);
     if (needs_row_before) (*first)--;
 }
 
@@ -145,13 +154,6 @@ static void add_lane(um_engine *engine, um_request *request, int32_t i_lane) {
         plan->visible_end[row] = visible_end(request, p);
     }
     plan->tables[plan->n_tables++] = page_table_view(&l->pages);
-}
-
-static bool is_scored(const um_request *request, int32_t position) {
-    uint8_t state = request->states[position];
-    return state == UM_POSITION_MASKED ||
-           (state == UM_POSITION_COMMITTED &&
-            (request->settings.policy->flags & UM_POLICY_SCORES_COMMITTED));
 }
 
 static void add_score(um_engine *engine, um_request *request, int32_t position) {

@@ -396,6 +396,14 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
         um_error_at(err, "block_len", -1);
         return UM_INVALID;
     }
+    if (s->is_causal && traits->block_multiple > 1 && s->block_len % traits->block_multiple != 0) {
+        um_error_set(err, UM_INVALID,
+                     "block_len: expected a multiple of %d, within which the model routes experts; "
+                     "found %d",
+                     traits->block_multiple, s->block_len);
+        um_error_at(err, "block_len", -1);
+        return UM_INVALID;
+    }
     int64_t n_total = (int64_t)o->n_prompt + s->max_tokens;
     if (n_total > info->context) {
         um_error_set(err, UM_LIMIT,

@@ -4,7 +4,8 @@
  * code did on the small models (tools/reference says how the files are made). Every input at a
  * position that both know, every change, the order of forwards, the answer.
  *
- * With arguments, checks those files instead: test_policy_traces FILE...
+ * With arguments, checks those files instead, on models of another folder if it is named:
+ * test_policy_traces [--models FOLDER] FILE...
  */
 #include <dirent.h>
 #include <jansson.h>
@@ -18,6 +19,8 @@
 
 #include "support/recording.h"
 #include "support/temp_dir.h"
+
+static const char *models_folder = TEST_DATA_DIR "/models";
 
 static int32_t *read_ids(const json_t *array, size_t *n) {
     *n = json_array_size(array);
@@ -171,7 +174,7 @@ static void check_case(const json_t *trace, const char *file, size_t i) {
     json_t *options = json_object_get(trace, "options"), *value;
     snprintf(what, sizeof what, "%s case %zu (%s)", file, i,
              json_string_value(json_object_get(trace, "reference")));
-    snprintf(folder, sizeof folder, "%s/models/%s", TEST_DATA_DIR, model);
+    snprintf(folder, sizeof folder, "%s/%s", models_folder, model);
     um_request_options o;
     um_request_options_init(&o);
     size_t n_prompt, n_output;
@@ -230,7 +233,9 @@ int main(int argc, char **argv) {
     enum { FILES_MAX = 128 };
     static char *files[FILES_MAX];
     int n_files = 0, n_failed = 0;
-    for (int i = 1; i < argc && n_files < FILES_MAX; i++) files[n_files++] = strdup(argv[i]);
+    int first = argc > 2 && strcmp(argv[1], "--models") == 0 ? 3 : 1;
+    if (first == 3) models_folder = argv[2];
+    for (int i = first; i < argc && n_files < FILES_MAX; i++) files[n_files++] = strdup(argv[i]);
     DIR *folder = argc > 1 ? NULL : opendir(TEST_DATA_DIR "/traces");
     for (struct dirent *entry; folder && (entry = readdir(folder)) && n_files < FILES_MAX;) {
         char path[1024];

@@ -21,9 +21,13 @@ static void logits_of(um_engine *engine, const int32_t *ids, int32_t n, int32_t 
         fail_msg("%s", err.message);
 }
 
-static void probe(const char *directory, bool is_full, int32_t block_len) {
+/* block_len 0: the model's own. */
+static void probe(const char *directory, int32_t block_len) {
     um_engine *engine = recording_open(directory, 2, 0);
-    size_t vocab = (size_t)um_engine_info(engine)->vocab;
+    const um_model_info *info = um_engine_info(engine);
+    bool is_full = info->attention == UM_ATTENTION_FULL;
+    size_t vocab = (size_t)info->vocab;
+    if (block_len == 0) block_len = info->block_len ? info->block_len : N;
     float *before = malloc(N * vocab * sizeof *before), *after = malloc(N * vocab * sizeof *after);
     assert_non_null(before);
     assert_non_null(after);
@@ -50,18 +54,27 @@ static void probe(const char *directory, bool is_full, int32_t block_len) {
     um_engine_close(&engine);
 }
 
-static void test_block_causal(void **state) {
+#define FOLDER(name_) TEST_DATA_DIR "/models/" name_
+static const char *const folders[] = {
+    FOLDER("llada2_moe"), FOLDER("llada2_2"),     FOLDER("llada22_moe"), FOLDER("sdar"),
+    FOLDER("sdar_moe"),   FOLDER("fast_dllm_v2"), FOLDER("llada"),       FOLDER("llada_moe"),
+    FOLDER("illada"),     FOLDER("dream"),        FOLDER("rnd1"),        PROJECT_DIR "/models/demo",
+};
+
+/* Every family with its own blocks. */
+static void test_families(void **state) {
     (void)state;
-    probe(TEST_DATA_DIR "/models/llada2_moe", false, 32);
-    probe(TEST_DATA_DIR "/models/llada2_moe", false, 16);
-    probe(TEST_DATA_DIR "/models/llada2_moe", false, 7);
-    probe(TEST_DATA_DIR "/models/llada2_moe", false, 1);
-    probe(PROJECT_DIR "/models/demo", false, 32);
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) probe(folders[i], 0);
 }
 
-static void test_full(void **state) {
+/* Blocks of any length, where the family does not route experts by blocks. */
+static void test_blocks(void **state) {
     (void)state;
-    probe(TEST_DATA_DIR "/models/llada", true, 32);
+    static const int32_t lengths[] = {16, 7, 1};
+    static const char *const causal[] = {FOLDER("llada2_moe"), FOLDER("sdar"), FOLDER("sdar_moe"),
+                                         FOLDER("fast_dllm_v2")};
+    for (size_t i = 0; i < sizeof causal / sizeof *causal; i++)
+        for (size_t j = 0; j < sizeof lengths / sizeof *lengths; j++) probe(causal[i], lengths[j]);
 }
 
 /* A shorter sequence is the longer one without its last blocks: slots of a page that no position of
@@ -88,8 +101,8 @@ static void test_padding(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_block_causal),
-        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_families),
+        cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_padding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

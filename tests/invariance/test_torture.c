@@ -26,13 +26,14 @@ typedef struct attempt {
     int32_t n_tokens;
 } attempt;
 
-static um_status generate(um_engine *engine, const int32_t *ids, size_t n_ids, attempt *a,
-                          um_error *err) {
+static um_status generate(um_engine *engine, const int32_t *ids, size_t n_ids, const char *policy,
+                          attempt *a, um_error *err) {
     um_request_options options;
     um_request *request = NULL;
     um_request_options_init(&options);
     options.prompt = ids;
     options.n_prompt = n_ids;
+    options.policy = policy;
     options.max_tokens = 32;
     um_status status = um_request_create(engine, &options, &request, err);
     if (status != UM_OK) return status;
@@ -85,8 +86,8 @@ static void run(const char *directory, bool has_tokenizer, attempt *a) {
     }
     if (a->status == UM_OK) a->status = um_engine_open(&options, &engine, &err);
     if (a->status == UM_OK)
-        a->status = has_tokenizer ? generate(engine, ids, n_ids, a, &err)
-                                  : generate(engine, plain, 6, a, &err);
+        a->status = has_tokenizer ? generate(engine, ids, n_ids, NULL, a, &err)
+                                  : generate(engine, plain, 6, NULL, a, &err);
     if (a->status == UM_OK && tokenizer)
         a->status = um_tokenizer_decode(tokenizer, a->tokens, (size_t)a->n_tokens, true, &answer,
                                         NULL, &err);
@@ -146,6 +147,58 @@ static void test_own_sticky(void **state) {
     torture(TEST_DATA_DIR "/models/llada", false, UINT64_MAX, 1, 1, true);
 }
 
+/* Every family; the demo and llada above are whole, here one in a few. */
+static void test_families(void **state) {
+    (void)state;
+    static const char *const names[] = {"llada2_moe", "llada2_2",    "llada22_moe", "llada_moe",
+                                        "illada",     "dream",       "sdar",        "sdar_moe",
+                                        "rnd1",       "fast_dllm_v2"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char directory[512];
+        snprintf(directory, sizeof directory, "%s/models/%s", TEST_DATA_DIR, names[i]);
+        torture(directory, false, 0, TEST_IS_SAMPLED ? 29 : 5, 0, true);
+    }
+}
+
+/* Every policy, on the model that all of them run on: each allocation of a request, once alone and
+ * once with all later ones. Afterwards every page is back and the answer is right. */
+static void test_policies(void **state) {
+    (void)state;
+    static const int32_t ids[] = {5, 6, 7, 8, 9, 10};
+    um_engine_options engine_options;
+    um_engine *engine = NULL;
+    um_error err;
+    um_engine_options_init(&engine_options);
+    engine_options.directory = TEST_DATA_DIR "/models/llada2_2";
+    engine_options.n_threads = 2;
+    engine_options.cache_tokens = 256;
+    assert_int_equal(um_engine_open(&engine_options, &engine, &err), UM_OK);
+    for (int32_t i = 0; um_policy_at(i); i++) {
+        const char *policy = um_policy_at(i)->name;
+        attempt good, bad;
+        /* The first run grows what the engine keeps. */
+        assert_int_equal(generate(engine, ids, 6, policy, &good, &err), UM_OK);
+        memory_fault_at(0, 0);
+        assert_int_equal(generate(engine, ids, 6, policy, &good, &err), UM_OK);
+        uint64_t n_allocations = memory_fault_count();
+        assert_true(n_allocations > 8);
+        for (uint64_t n = 1; n <= 2 * n_allocations; n++) {
+            memory_fault_at((n + 1) / 2, n % 2);
+            um_status status = generate(engine, ids, 6, policy, &bad, &err);
+            memory_fault_at(0, 0);
+            if (status != UM_NO_MEMORY) fail_msg("%s: allocation %d", policy, (int)(n + 1) / 2);
+            assert_true(strlen(err.message) > 10);
+            int64_t n_pages, n_free;
+            um_engine_pages(engine, &n_pages, &n_free);
+            assert_int_equal(n_pages, n_free);
+        }
+        assert_int_equal(generate(engine, ids, 6, policy, &bad, &err), UM_OK);
+        assert_int_equal(bad.n_tokens, good.n_tokens);
+        assert_memory_equal(bad.tokens, good.tokens, (size_t)good.n_tokens * sizeof(int32_t));
+    }
+    um_engine_close(&engine);
+}
+
 /* jansson's too: nearly all lie in reading the vocabulary, alike; those are sampled. */
 static void test_json(void **state) {
     (void)state;
@@ -157,8 +210,8 @@ static void test_json(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own),
-        cmocka_unit_test(test_own_sticky),
+        cmocka_unit_test(test_own),      cmocka_unit_test(test_own_sticky),
+        cmocka_unit_test(test_families), cmocka_unit_test(test_policies),
         cmocka_unit_test(test_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,7 +58,7 @@ static void route_ties_go_low(void **state) {
     }
 }
 
-enum { R_ROWS = 19, R_EXPERTS = 24, R_HIDDEN = 37, R_ACTIVE = 5 };
+enum { R_ROWS = 19, R_EXPERTS = 27, R_HIDDEN = 37, R_ACTIVE = 5 };
 
 /* One kind of router. */
 typedef struct router_case {

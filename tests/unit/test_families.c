@@ -250,6 +250,7 @@ static void test_published(void **state) {
          .split_token = -1,
          .rope_theta = 1e6,
          .threshold = 0.9,
+         .is_shifted = true,
          .is_normalised = true,
          .score = ROUTE_SCORE_SOFTMAX},
         {.model = "Dream-v0-Instruct-7B",

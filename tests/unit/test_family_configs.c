@@ -19,12 +19,12 @@
 #include "unmask.h"
 
 static const char *const folders[] = {
-    TEST_DATA_DIR "/models/llada2_moe",  TEST_DATA_DIR "/models/llada",
-    TEST_DATA_DIR "/models/llada22_moe", TEST_DATA_DIR "/models/illada",
-    TEST_DATA_DIR "/models/llada_moe",   TEST_DATA_DIR "/models/dream",
-    TEST_DATA_DIR "/models/sdar",        TEST_DATA_DIR "/models/sdar_moe",
-    TEST_DATA_DIR "/models/rnd1",        TEST_DATA_DIR "/models/fast_dllm_v2",
-    PROJECT_DIR "/models/demo",
+    TEST_DATA_DIR "/models/llada2_moe",   TEST_DATA_DIR "/models/llada",
+    TEST_DATA_DIR "/models/llada22_moe",  TEST_DATA_DIR "/models/llada2_2",
+    TEST_DATA_DIR "/models/illada",       TEST_DATA_DIR "/models/llada_moe",
+    TEST_DATA_DIR "/models/dream",        TEST_DATA_DIR "/models/sdar",
+    TEST_DATA_DIR "/models/sdar_moe",     TEST_DATA_DIR "/models/rnd1",
+    TEST_DATA_DIR "/models/fast_dllm_v2", PROJECT_DIR "/models/demo",
 };
 
 /* NULL: the field is missing. */
