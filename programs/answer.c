@@ -164,7 +164,7 @@ static um_status finish(writer *w, um_error *err) {
 
 static um_status take_step(writer *w, const um_event *event, um_error *err) {
     TRY(trace_file_write(w->job->trace, event, err));
-    bool is_new_block = canvas_open_block(&w->canvas, event);
+    bool has_new_cells = canvas_open_blocks(&w->canvas, event);
     if (w->style != ANSWER_STYLE_WATCH) {
         canvas_apply(&w->canvas, event);
         return UM_OK;
@@ -175,7 +175,7 @@ static um_status take_step(writer *w, const um_event *event, um_error *err) {
                     w->job->delay_ms, w->job->has_legend);
         w->is_watching = true;
     }
-    if (is_new_block) TRY(watch_draw(&w->watch, &w->canvas, err));
+    if (has_new_cells) TRY(watch_draw(&w->watch, &w->canvas, err));
     canvas_apply(&w->canvas, event);
     return watch_draw(&w->watch, &w->canvas, err);
 }
@@ -250,8 +250,11 @@ um_status answer_write(answer_job *job, const int32_t *prompt, size_t n_prompt, 
     options.prompt = prompt;
     options.n_prompt = n_prompt;
     TRY(um_request_create(job->engine, &options, &request, err));
+    const um_model_info *info = um_engine_info(job->engine);
+    int32_t block_len = options.block_len ? options.block_len : info->block_len;
+    if (!block_len) block_len = options.max_tokens; /* the whole answer */
     um_status status = canvas_init(&w.canvas, (int32_t)n_prompt, options.max_tokens,
-                                   um_engine_info(job->engine)->mask_token, err);
+                                   info->mask_token, block_len, err);
     if (status != UM_OK) goto cleanup;
     status = drive(&w, request, err);
     if (status == UM_CANCELLED) finish_cancelled(&w);

@@ -10,11 +10,12 @@
 #include "base/memory.h"
 
 um_status canvas_init(canvas *c, int32_t n_prompt, int32_t n_cells, int32_t mask_token,
-                      um_error *err) {
+                      int32_t block_len, um_error *err) {
     memset(c, 0, sizeof *c);
     c->n_prompt = n_prompt;
     c->n_cells = n_cells;
     c->mask_token = mask_token;
+    c->block_len = block_len;
     c->block = -1;
     c->cells = memory_calloc((size_t)n_cells, sizeof *c->cells);
     c->tokens = memory_alloc_array((size_t)n_cells, sizeof *c->tokens);
@@ -40,11 +41,13 @@ static int32_t clip(const canvas *c, int32_t position) {
     return cell < 0 ? 0 : cell > c->n_cells ? c->n_cells : cell;
 }
 
-bool canvas_open_block(canvas *c, const um_event *event) {
-    if (event->block == c->block) return false;
+bool canvas_open_blocks(canvas *c, const um_event *event) {
+    int32_t end = clip(c, event->first_position + event->n_inputs);
+    bool is_new = end > c->n_open;
     c->block = event->block;
-    c->n_open = clip(c, event->first_position + event->n_inputs);
-    return true;
+    c->n_blocks = (event->n_inputs + c->block_len - 1) / c->block_len;
+    if (is_new) c->n_open = end;
+    return is_new;
 }
 
 void canvas_apply(canvas *c, const um_event *event) {

@@ -25,18 +25,19 @@ typedef struct canvas {
     int32_t *tokens;    /* [n_cells] the same tokens, in the shape that decoding wants */
     int32_t n_cells;    /* tokens to write at most */
     int32_t n_frozen;   /* cells of finished blocks */
-    int32_t n_open;     /* cells up to the end of the open block */
-    int32_t n_prompt, mask_token;
-    int32_t block;   /* number of the open block, -1 before the first */
-    int32_t n_steps; /* denoising forwards seen */
+    int32_t n_open;     /* cells up to the end of the last open block */
+    int32_t n_prompt, mask_token, block_len;
+    int32_t block;    /* number of the first open block, -1 before the first */
+    int32_t n_blocks; /* that are open: several where the policy has a window of them */
+    int32_t n_steps;  /* denoising forwards seen */
 } canvas;
 
 um_status canvas_init(canvas *c, int32_t n_prompt, int32_t n_cells, int32_t mask_token,
-                      um_error *err);
+                      int32_t block_len, um_error *err);
 void canvas_deinit(canvas *c);
 
-/* Opens the block of a step before its changes; true if it was not open yet. */
-bool canvas_open_block(canvas *c, const um_event *event);
+/* Opens the blocks of a step before its changes; true if cells were not open yet. */
+bool canvas_open_blocks(canvas *c, const um_event *event);
 /* Applies a STEP or BLOCK event. */
 void canvas_apply(canvas *c, const um_event *event);
 /* Cells from the start without a mask. */

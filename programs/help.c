@@ -6,7 +6,23 @@
 
 #include <string.h>
 
-enum { HELP_COLUMNS = 80, HELP_INDENT = 26 };
+#include "programs/policy_options.h"
+
+/* Options are grouped where a command has many; their policies are named where these are few. */
+enum { HELP_COLUMNS = 80, HELP_INDENT = 26, GROUPED_MIN = 25, NAMED_READERS_MAX = 4 };
+
+/* A heading stands before the first option of its group that a command has. */
+static const struct {
+    option_id first;
+    const char *text;
+} headings[] = {
+    {OPTION_MODEL, "What to write"},
+    {OPTION_BLOCK, "How to decode"},
+    {OPTION_REMASK, "How to decode: what few policies read"},
+    {OPTION_TEMPERATURE, "What to draw from"},
+    {OPTION_CACHE, "How to run"},
+    {OPTION_WATCH, "What to print"},
+};
 
 typedef struct command_spec {
     const char *name;
@@ -29,7 +45,7 @@ static const command_spec command_table[COMMAND_COUNT] = {
                           "turn text into token ids, and back",
                           "Prints a JSON array of token ids. Special tokens in the text are "
                           "recognised; none is added. The directory may hold a tokenizer alone."},
-    [COMMAND_INSPECT] = {"inspect", "unmask inspect -m DIR [OPTION]...",
+    [COMMAND_INSPECT] = {"inspect", "unmask inspect (-m DIR | --policies) [OPTION]...",
                          "show what a model's directory holds",
                          "Architecture, shapes, bytes by type, memory, defaults of decoding."},
 };
@@ -61,7 +77,22 @@ static void print_wrapped(FILE *file, const char *text, int column, int indent) 
     fputc('\n', file);
 }
 
-static void print_option(FILE *file, const option_spec *spec) {
+/* The help of an option, with the names of policies that it is about. */
+static void print_help(FILE *file, option_id id) {
+    char names[POLICY_OPTIONS_TEXT_BYTES], text[2 * POLICY_OPTIONS_TEXT_BYTES];
+    const char *help = option_table[id].help;
+    int n = policy_options_readers(id, names);
+    if (id == OPTION_POLICY)
+        snprintf(text, sizeof text, "%s %s", help, names);
+    else if (n > 0 && n <= NAMED_READERS_MAX)
+        snprintf(text, sizeof text, "%s: %s", names, help);
+    else
+        snprintf(text, sizeof text, "%s", help);
+    print_wrapped(file, text, HELP_INDENT, HELP_INDENT);
+}
+
+static void print_option(FILE *file, option_id id) {
+    const option_spec *spec = &option_table[id];
     char head[128];
     int n = snprintf(head, sizeof head, "  %c%c%s--%s%s%s", spec->short_name ? '-' : ' ',
                      spec->short_name ? spec->short_name : ' ', spec->short_name ? ", " : "  ",
@@ -72,7 +103,23 @@ static void print_option(FILE *file, const option_spec *spec) {
         n = 0;
     }
     print_spaces(file, HELP_INDENT - n);
-    print_wrapped(file, spec->help, HELP_INDENT, HELP_INDENT);
+    print_help(file, id);
+}
+
+static void print_options(FILE *file, command_id command) {
+    int n_options = 0;
+    size_t i_heading = 0, n_headings = sizeof headings / sizeof *headings;
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        n_options += (option_table[i].commands & (1u << command)) != 0;
+    if (n_options < GROUPED_MIN) n_headings = 0;
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (!(option_table[i].commands & (1u << command))) continue;
+        const char *heading = NULL;
+        while (i_heading < n_headings && i >= headings[i_heading].first)
+            heading = headings[i_heading++].text;
+        if (heading) fprintf(file, "%s%s:\n", i_heading > 1 ? "\n" : "", heading);
+        print_option(file, (option_id)i);
+    }
 }
 
 void help_print_command(FILE *file, command_id command) {
@@ -82,8 +129,7 @@ void help_print_command(FILE *file, command_id command) {
     fputc('\n', file);
     print_wrapped(file, spec->text, 0, 0);
     fputc('\n', file);
-    for (size_t i = 0; i < OPTION_COUNT; i++)
-        if (option_table[i].commands & (1u << command)) print_option(file, &option_table[i]);
+    print_options(file, command);
     if (command == COMMAND_RUN)
         fputs(
             "\nIn a conversation: /help, /clear, /system TEXT, /quit. Ctrl-C ends the answer,\n"

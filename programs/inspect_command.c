@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "programs/commands.h"
+#include "programs/policy_options.h"
 #include "programs/report.h"
 
 enum { CONTEXT_SHOWN = 4096, CONTEXTS_MAX = 3 };
@@ -78,15 +79,22 @@ static void print_memory(const inspection *s) {
                size_text(context_bytes(m, s->contexts[i]), text, sizeof text));
 }
 
+/* What the model's policy reads, as far as the model says it. */
 static void print_defaults(const um_model_info *m) {
-    printf("\ndefaults\n  %-20s%s\n  %-20s%d\n", "policy", m->policy, "block", m->block_len);
+    const um_policy *policy = um_policy_find(m->policy);
+    uint32_t reads = policy ? policy->reads : 0;
+    printf("\ndefaults\n  %-20s%s\n", "policy", m->policy);
+    if (m->block_len)
+        printf("  %-20s%d\n", "block", m->block_len);
+    else
+        printf("  %-20s%s\n", "block", "whole answer");
+    if (m->sub_block) printf("  %-20s%d\n", "sub-block", m->sub_block);
     if (m->steps) printf("  %-20s%d\n", "steps", m->steps);
-    if (strcmp(m->policy, "schedule") == 0) {
+    if (reads & UM_READS_REMASK)
         printf("  %-20s%s\n", "remask", remask_name(m->remask));
-    } else {
+    else if (reads & UM_READS_THRESHOLD)
         printf("  %-20s%g\n", "threshold", m->threshold);
-    }
-    if (strcmp(m->policy, "edit") == 0)
+    if (reads & UM_READS_EDIT)
         printf("  %-20s%g\n  %-20s%d\n", "edit-threshold", m->edit_threshold, "post-steps",
                m->post_steps);
     printf("  %-20s%g\n", "temperature", m->temperature);
@@ -95,21 +103,35 @@ static void print_defaults(const um_model_info *m) {
     if (m->cfg_scale > 0) printf("  %-20s%g\n", "cfg", m->cfg_scale);
 }
 
+static void print_token(const char *label, int32_t token) {
+    if (token >= 0) printf("  %-20s%d\n", label, token);
+}
+
+static void print_tokens(const um_model_info *m) {
+    print_token("mask token", m->mask_token);
+    print_token("end of text", m->eos_token);
+    print_token("end of turn", m->eot_token);
+    print_token("delete token", m->delete_token);
+    print_token("split token", m->split_token);
+    printf("  %-20s", "stop tokens");
+    for (int32_t i = 0; i < m->n_stop_tokens; i++) printf("%s%d", i ? " " : "", m->stop_tokens[i]);
+    puts(m->n_stop_tokens ? "" : "none");
+}
+
 static void print_table(const inspection *s) {
     const um_model_info *m = &s->info;
     printf("model\n  %-20s%s (%s)\n  %-20s%s\n", "architecture", m->architecture, m->family,
            "attention", attention_name(m->attention));
+    if (m->is_shifted) printf("  %-20s%s\n", "scores", "shifted: row i is of position i + 1");
     print_shapes(m);
     printf("  %-20s%" PRId64 " in %" PRId64 " tensors\n", "parameters", m->n_parameters,
            m->n_tensors);
     print_memory(s);
     print_defaults(m);
-    printf("\ntext\n  %-20s%s%s\n  %-20s%d\n  %-20s", "tokenizer",
+    printf("\ntext\n  %-20s%s%s\n", "tokenizer",
            s->has_tokenizer ? "yes" : "none: the model runs on ids",
-           s->has_chat_template ? ", with chat template" : "", "mask token", m->mask_token,
-           "stop tokens");
-    for (int32_t i = 0; i < m->n_stop_tokens; i++) printf("%s%d", i ? " " : "", m->stop_tokens[i]);
-    puts(m->n_stop_tokens ? "" : "none");
+           s->has_chat_template ? ", with chat template" : "");
+    print_tokens(m);
 }
 
 static json_t *memory_json(const inspection *s) {
@@ -121,11 +143,12 @@ static json_t *memory_json(const inspection *s) {
 }
 
 static json_t *defaults_json(const um_model_info *m) {
-    return json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:i, s:f, s:f}", "policy", m->policy,
-                     "remask", remask_name(m->remask), "block", (int)m->block_len, "steps",
-                     (int)m->steps, "post_steps", (int)m->post_steps, "threshold", m->threshold,
-                     "edit_threshold", m->edit_threshold, "temperature", m->temperature, "top_k",
-                     (int)m->top_k, "top_p", m->top_p, "cfg", m->cfg_scale);
+    return json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:i, s:f, s:f}", "policy",
+                     m->policy, "remask", remask_name(m->remask), "block", (int)m->block_len,
+                     "sub_block", (int)m->sub_block, "steps", (int)m->steps, "post_steps",
+                     (int)m->post_steps, "threshold", m->threshold, "edit_threshold",
+                     m->edit_threshold, "temperature", m->temperature, "top_k", (int)m->top_k,
+                     "top_p", m->top_p, "cfg", m->cfg_scale);
 }
 
 static json_t *shapes_json(const um_model_info *m) {
@@ -137,19 +160,27 @@ static json_t *shapes_json(const um_model_info *m) {
                      (int)m->n_shared_experts);
 }
 
+/* A token's id, or null. */
+static json_t *token_json(int32_t token) {
+    return token >= 0 ? json_integer(token) : json_null();
+}
+
 static um_status print_json(const inspection *s, um_error *err) {
     const um_model_info *m = &s->info;
     json_t *stops = json_array();
     for (int32_t i = 0; i < m->n_stop_tokens; i++)
         json_array_append_new(stops, json_integer(m->stop_tokens[i]));
     json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:o, s:I, s:I, s:{s:I, s:I, s:I}, s:I, s:o, s:o, s:i, s:o, s:b, s:b}",
+        "{s:s, s:s, s:s, s:b, s:o, s:I, s:I, s:{s:I, s:I, s:I}, s:I, s:o, s:o, s:i, s:o, s:o, s:o,"
+        " s:o, s:o, s:b, s:b}",
         "architecture", m->architecture, "family", m->family, "attention",
-        attention_name(m->attention), "shapes", shapes_json(m), "parameters",
-        (json_int_t)m->n_parameters, "tensors", (json_int_t)m->n_tensors, "bytes", "f32",
-        (json_int_t)m->bytes_f32, "f16", (json_int_t)m->bytes_f16, "bf16",
+        attention_name(m->attention), "shifted", (int)m->is_shifted, "shapes", shapes_json(m),
+        "parameters", (json_int_t)m->n_parameters, "tensors", (json_int_t)m->n_tensors, "bytes",
+        "f32", (json_int_t)m->bytes_f32, "f16", (json_int_t)m->bytes_f16, "bf16",
         (json_int_t)m->bytes_bf16, "cache_bytes_per_token", (json_int_t)m->cache_bytes_per_token,
         "memory", memory_json(s), "defaults", defaults_json(m), "mask_token", (int)m->mask_token,
+        "eos_token", token_json(m->eos_token), "eot_token", token_json(m->eot_token),
+        "delete_token", token_json(m->delete_token), "split_token", token_json(m->split_token),
         "stop_tokens", stops, "tokenizer", (int)s->has_tokenizer, "chat_template",
         (int)s->has_chat_template);
     char *text = root ? json_dumps(root, JSON_REAL_PRECISION(9)) : NULL;
@@ -167,9 +198,20 @@ static void add_context(inspection *s, int32_t n_tokens) {
     s->contexts[s->n_contexts++] = n_tokens;
 }
 
+/* Needs no model. */
+static um_status list_policies(const options *o, um_error *err) {
+    TRY(options_refuse_pair(o, OPTION_POLICIES, OPTION_MODEL, "the list is the program's", err));
+    if (options_has(o, OPTION_JSON))
+        TRY(policy_options_print_json(err));
+    else
+        policy_options_print(stdout);
+    return report_flush_output(err);
+}
+
 static um_status run(const options *o, um_error *err) {
     inspection s = {0};
     um_tokenizer *tokenizer = NULL;
+    if (options_has(o, OPTION_POLICIES)) return list_policies(o, err);
     TRY(options_require(o, OPTION_MODEL, err));
     const char *directory = options_text(o, OPTION_MODEL);
     TRY(um_model_inspect(directory, (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1), &s.info,

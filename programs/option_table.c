@@ -30,6 +30,12 @@
         .name = name_, .argument = argument_, .type = OPTION_TYPE_REAL, .commands = where, \
         .minimum = low, .maximum = high, .help = help_                                     \
     }
+/* The minimum itself is not allowed. */
+#define REAL_ABOVE(name_, argument_, low, high, where, help_)                              \
+    {                                                                                      \
+        .name = name_, .argument = argument_, .type = OPTION_TYPE_REAL, .commands = where, \
+        .minimum = low, .maximum = high, .is_above_minimum = true, .help = help_           \
+    }
 #define CHOICE(name_, choices_, where, help_)                                               \
     {                                                                                       \
         .name = name_, .argument = choices_, .type = OPTION_TYPE_CHOICE, .commands = where, \
@@ -68,25 +74,59 @@ const option_spec option_table[OPTION_COUNT] = {
     [OPTION_RAW] = FLAG("raw", RUN, "give the prompt to the model as it is, without chat template"),
     [OPTION_MAX_TOKENS] =
         INTEGER("max-tokens", 1, INT_MAXIMUM, RUN, "tokens to write at most (256)"),
+    [OPTION_IGNORE_EOS] =
+        FLAG("ignore-eos", RUN, "write all of --max-tokens, past the end of the text"),
     [OPTION_BLOCK] =
         INTEGER("block", 1, INT_MAXIMUM, RUN | LOGITS, "length of a block in tokens (the model's)"),
-    [OPTION_POLICY] = CHOICE("policy", "threshold|schedule|edit", RUN,
-                             "how tokens are committed (the model's): every one above a "
-                             "probability, a fixed number each "
-                             "forward, or above a probability with corrections"),
+    [OPTION_SUB_BLOCK] =
+        INTEGER("sub-block", 1, INT_MAXIMUM, RUN,
+                "block-causal models: tokens of a block that are denoised together, a divisor of "
+                "the block (the model's)"),
+    [OPTION_ATTENTION] =
+        CHOICE("attention", "model|blocks", RUN,
+               "blocks: a model of full attention that was fine-tuned to see the prompt, earlier "
+               "blocks and its own (D2F) (model)"),
+    [OPTION_POLICY] = TEXT("policy", "NAME", RUN,
+                           "how tokens are committed (the model's); a shared object of your own is "
+                           "named by its path, with a '/'. Built in:"),
+    [OPTION_POLICY_ARGS] =
+        TEXT("policy-args", "TEXT", RUN, "text for a policy from a shared object"),
     [OPTION_THRESHOLD] =
         REAL("threshold", "X", 0, 1, RUN, "commit tokens with a probability above X (the model's)"),
-    [OPTION_EDIT_THRESHOLD] =
-        REAL("edit-threshold", "X", 0, 1, RUN,
-             "policy edit: replace a committed token by one with a probability above X"),
-    [OPTION_POST_STEPS] =
-        INTEGER("post-steps", 0, INT_MAXIMUM, RUN,
-                "policy edit: forwards that may still correct a block after its last mask"),
     [OPTION_STEPS] = INTEGER("steps", 1, INT_MAXIMUM, RUN, "forwards for each block (the model's)"),
     [OPTION_REMASK] = CHOICE("remask", "low-confidence|random", RUN,
-                             "policy schedule: which positions of a block are committed first"),
-    [OPTION_CFG] =
-        REAL("cfg", "X", 0, REAL_MAXIMUM, RUN, "scale of classifier-free guidance (0: off)"),
+                             "which positions of a block are committed first (the model's)"),
+    [OPTION_EDIT_THRESHOLD] = REAL("edit-threshold", "X", 0, 1, RUN,
+                                   "replace a committed token by one with a probability above X"),
+    [OPTION_POST_STEPS] = INTEGER("post-steps", 0, INT_MAXIMUM, RUN,
+                                  "forwards that may still correct a block after its last mask"),
+    [OPTION_EPS] =
+        REAL("eps", "X", 0, 0.999, RUN, "the last noise level; 0: even steps (the model's)"),
+    [OPTION_ALG_TEMP] = REAL("alg-temp", "T", 0, REAL_MAXIMUM, RUN,
+                             "temperature of the choice of positions; 0 takes the best (0)"),
+    [OPTION_FACTOR] = REAL_ABOVE(
+        "factor", "X", 0, REAL_MAXIMUM, RUN,
+        "commit the k best where the last one's probability is at least 1 - X/(k+1) (1)"),
+    [OPTION_ENTROPY_BOUND] =
+        REAL_ABOVE("entropy-bound", "X", 0, REAL_MAXIMUM, RUN,
+                   "commit the surest while their entropies add up to less than X nats (0.35)"),
+    [OPTION_LOW_THRESHOLD] = REAL("low-threshold", "X", 0, 1, RUN,
+                                  "of each run of masks commit the best if it is above X (0.4)"),
+    [OPTION_CREDIT_ALPHA] =
+        REAL("credit-alpha", "X", 0, 100, RUN, "weight of the credit in the logits (0.7)"),
+    [OPTION_CREDIT_BETA] =
+        REAL("credit-beta", "X", 0, 1, RUN, "what a forward leaves of the credit (0.8)"),
+    [OPTION_CREDIT_GAMMA] = REAL("credit-gamma", "X", 0, 100, RUN,
+                                 "power of the probability that is added to the credit (0.2)"),
+    [OPTION_WINDOW] = INTEGER("window", 1, 1024, RUN, "blocks that may be open at once (4)"),
+    [OPTION_BLOCK_ADD] = REAL("block-add", "X", 0, 1, RUN,
+                              "share of a block that is decided when the next one opens (0.1)"),
+    [OPTION_BLOCK_READY] =
+        REAL("block-ready", "X", 0, 1, RUN,
+             "share of the blocks before it that is decided when a block commits its best token "
+             "whatever its probability (0.95)"),
+    [OPTION_METRIC] = CHOICE("metric", "confidence|entropy", RUN,
+                             "what is sure: a high probability or a low entropy (the policy's)"),
     [OPTION_TEMPERATURE] =
         REAL("temperature", "T", 0, REAL_MAXIMUM, RUN,
              "temperature of the draws; 0 takes the most probable token (the model's)"),
@@ -97,20 +137,19 @@ const option_spec option_table[OPTION_COUNT] = {
                       .minimum = 0,
                       .maximum = INT_MAXIMUM,
                       .help = "draw among the K most probable tokens (0: off)"},
-    [OPTION_TOP_P] = {.name = "top-p",
-                      .argument = "P",
-                      .type = OPTION_TYPE_REAL,
-                      .commands = RUN,
-                      .minimum = 0,
-                      .maximum = 1,
-                      .is_above_minimum = true,
-                      .help = "draw among the tokens that hold P of the probability (1: off)"},
+    [OPTION_TOP_P] = REAL_ABOVE("top-p", "P", 0, 1, RUN,
+                                "draw among the tokens that hold P of the probability (1: off)"),
     [OPTION_MIN_P] =
         REAL("min-p", "P", 0, 1, RUN,
              "draw among tokens with at least P times the highest probability (0: off)"),
     [OPTION_SEED] = INTEGER("seed", 0, 9223372036854775807.0, RUN, "seed of the draws (0)"),
-    [OPTION_IGNORE_EOS] =
-        FLAG("ignore-eos", RUN, "write all of --max-tokens, past the end of the text"),
+    [OPTION_CFG] =
+        REAL("cfg", "X", 0, REAL_MAXIMUM, RUN, "scale of classifier-free guidance (0: off)"),
+    [OPTION_LOGITS_EOS_INF] =
+        FLAG("logits-eos-inf", RUN, "LLaDA: never propose the end of the text"),
+    [OPTION_CONFIDENCE_EOS_EOT_INF] =
+        FLAG("confidence-eos-eot-inf", RUN,
+             "LLaDA: commit the end of a turn last, as if its probability were 0"),
     [OPTION_CACHE] =
         CHOICE("cache", "exact|none|prefix|dual", RUN,
                "keep keys and values: exact (the default); none recomputes all at each step; "
@@ -139,6 +178,9 @@ const option_spec option_table[OPTION_COUNT] = {
          .type = OPTION_TYPE_TEXT,
          .commands = LOGITS,
          .help = "the safetensors file to write: tensor \"logits\" [n, vocabulary] float32"},
+    [OPTION_POLICIES] =
+        FLAG("policies", INSPECT,
+             "list the built-in policies instead: what each one reads, where its formula is from"),
     [OPTION_CONTEXT] = INTEGER("context", 1, INT_MAXIMUM, INSPECT,
                                "show the memory at a context of N tokens as well"),
     [OPTION_VERBOSE] = FLAG("verbose", RUN | LOGITS,

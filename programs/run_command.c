@@ -11,6 +11,7 @@
 #include "programs/dialogue.h"
 #include "programs/ids.h"
 #include "programs/interrupt.h"
+#include "programs/policy_options.h"
 #include "programs/report.h"
 #include "programs/run_options.h"
 
@@ -123,7 +124,7 @@ static um_status run(const options *o, um_error *err) {
     progress_init(&load, options_has(o, OPTION_VERBOSE));
     terminal_init(&screen, stdout);
     run_options_fill(o, &request);
-    TRY(run_options_check(o, err));
+    TRY(run_options_check(o, &request, err));
     TRY(check_texts(o, err));
     TRY_GOTO(open_tokenizer(o, &tokenizer, err), cleanup);
     if (!options_has(o, OPTION_IDS)) TRY_GOTO(start_dialogue(o, tokenizer, &talk, err), cleanup);
@@ -166,5 +167,6 @@ int run_command(const options *o) {
     um_status status = run(o, &err);
     if (status == UM_OK) return REPORT_EXIT_DONE;
     if (status == UM_CANCELLED) um_error_set(&err, UM_CANCELLED, "interrupted");
+    policy_options_rename(&err);
     return report_error("run", &err);
 }

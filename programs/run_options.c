@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Pairs of options that contradict each other, as a table; then the few rules that ask for values.
+ * Which policy reads which parameter is the library's to say (policy_options.h).
  */
 #include "programs/run_options.h"
 
 #include <math.h>
-#include <string.h>
+
+#include "programs/policy_options.h"
 
 /* Order of the words in the table of options. */
-enum { POLICY_THRESHOLD = 0, POLICY_SCHEDULE = 1, POLICY_EDIT = 2 };
-static const char *const policy_names[] = {"threshold", "schedule", "edit"};
 static const um_remask remask_values[] = {UM_REMASK_LOW_CONFIDENCE, UM_REMASK_RANDOM};
-enum { CACHE_EXACT = 0 };
+static const um_metric metric_values[] = {UM_METRIC_CONFIDENCE, UM_METRIC_ENTROPY};
+static const um_request_attention attention_values[] = {UM_ATTENTION_OF_MODEL,
+                                                        UM_ATTENTION_OF_BLOCKS};
 static const um_cache_mode cache_values[] = {UM_CACHE_EXACT, UM_CACHE_NONE, UM_CACHE_PREFIX,
                                              UM_CACHE_DUAL};
 enum { PRECISION_FAST = 1 };
@@ -26,27 +28,6 @@ static const struct {
     {OPTION_JSON, OPTION_WATCH, "standard output holds one of them"},
     {OPTION_PRINT_IDS, OPTION_WATCH, "standard output holds one of them"},
 };
-
-/* Options that only one policy reads. */
-static const struct {
-    option_id option;
-    int policy;
-} policy_options[] = {
-    {OPTION_EDIT_THRESHOLD, POLICY_EDIT},
-    {OPTION_POST_STEPS, POLICY_EDIT},
-    {OPTION_REMASK, POLICY_SCHEDULE},
-};
-
-static um_status check_policy(const options *o, um_error *err) {
-    if (!options_has(o, OPTION_POLICY)) return UM_OK;
-    int64_t policy = options_integer(o, OPTION_POLICY, 0);
-    for (size_t i = 0; i < sizeof policy_options / sizeof policy_options[0]; i++)
-        if (options_has(o, policy_options[i].option) && policy != policy_options[i].policy)
-            FAIL(UM_INVALID, err, "--%s does not go with --policy %s: only the policy %s reads it",
-                 option_table[policy_options[i].option].name, policy_names[policy],
-                 policy_names[policy_options[i].policy]);
-    return UM_OK;
-}
 
 static um_status check_sampling(const options *o, um_error *err) {
     static const option_id readers[] = {OPTION_TOP_K, OPTION_TOP_P, OPTION_MIN_P};
@@ -66,7 +47,7 @@ um_status run_options_check_precision(const options *o, um_error *err) {
     return UM_OK;
 }
 
-um_status run_options_check(const options *o, um_error *err) {
+um_status run_options_check(const options *o, const um_request_options *request, um_error *err) {
     TRY(options_require(o, OPTION_MODEL, err));
     for (size_t i = 0; i < sizeof contradictions / sizeof contradictions[0]; i++)
         TRY(options_refuse_pair(o, contradictions[i].first, contradictions[i].second,
@@ -81,7 +62,7 @@ um_status run_options_check(const options *o, um_error *err) {
         if (options_has(o, of_watch[i]) && !options_has(o, OPTION_WATCH))
             FAIL(UM_INVALID, err, "--%s needs --watch", option_table[of_watch[i]].name);
     TRY(run_options_check_precision(o, err));
-    TRY(check_policy(o, err));
+    TRY(policy_options_check(request, err));
     return check_sampling(o, err);
 }
 
@@ -92,18 +73,42 @@ answer_style run_options_style(const options *o) {
                                               : ANSWER_STYLE_TEXT;
 }
 
+/* Numbers of the policies; an option that is not given leaves the default. */
+static void fill_policy(const options *o, um_request_options *r) {
+    const struct {
+        option_id option;
+        double *value;
+    } reals[] = {
+        {OPTION_THRESHOLD, &r->threshold},         {OPTION_EDIT_THRESHOLD, &r->edit_threshold},
+        {OPTION_LOW_THRESHOLD, &r->low_threshold}, {OPTION_FACTOR, &r->factor},
+        {OPTION_ENTROPY_BOUND, &r->entropy_bound}, {OPTION_EPS, &r->eps},
+        {OPTION_ALG_TEMP, &r->alg_temp},           {OPTION_CREDIT_ALPHA, &r->credit_alpha},
+        {OPTION_CREDIT_BETA, &r->credit_beta},     {OPTION_CREDIT_GAMMA, &r->credit_gamma},
+        {OPTION_BLOCK_ADD, &r->block_add},         {OPTION_BLOCK_READY, &r->block_ready},
+    };
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
+        *reals[i].value = options_real(o, reals[i].option, *reals[i].value);
+    r->policy = options_text(o, OPTION_POLICY);
+    r->policy_args = options_text(o, OPTION_POLICY_ARGS);
+    r->post_steps = (int32_t)options_integer(o, OPTION_POST_STEPS, r->post_steps);
+    r->steps = (int32_t)options_integer(o, OPTION_STEPS, r->steps);
+    r->window = (int32_t)options_integer(o, OPTION_WINDOW, r->window);
+    if (options_has(o, OPTION_REMASK))
+        r->remask = remask_values[options_integer(o, OPTION_REMASK, 0)];
+    if (options_has(o, OPTION_METRIC))
+        r->metric = metric_values[options_integer(o, OPTION_METRIC, 0)];
+}
+
 void run_options_fill(const options *o, um_request_options *r) {
     um_request_options_init(r);
     r->max_tokens = (int32_t)options_integer(o, OPTION_MAX_TOKENS, r->max_tokens);
     r->block_len = (int32_t)options_integer(o, OPTION_BLOCK, r->block_len);
-    if (options_has(o, OPTION_POLICY))
-        r->policy = policy_names[options_integer(o, OPTION_POLICY, 0)];
-    r->threshold = options_real(o, OPTION_THRESHOLD, r->threshold);
-    r->edit_threshold = options_real(o, OPTION_EDIT_THRESHOLD, r->edit_threshold);
-    r->post_steps = (int32_t)options_integer(o, OPTION_POST_STEPS, r->post_steps);
-    r->steps = (int32_t)options_integer(o, OPTION_STEPS, r->steps);
-    if (options_has(o, OPTION_REMASK))
-        r->remask = remask_values[options_integer(o, OPTION_REMASK, 0)];
+    r->sub_block = (int32_t)options_integer(o, OPTION_SUB_BLOCK, r->sub_block);
+    if (options_has(o, OPTION_ATTENTION))
+        r->attention = attention_values[options_integer(o, OPTION_ATTENTION, 0)];
+    fill_policy(o, r);
+    r->logits_eos_inf = options_has(o, OPTION_LOGITS_EOS_INF);
+    r->confidence_eos_eot_inf = options_has(o, OPTION_CONFIDENCE_EOS_EOT_INF);
     r->cfg_scale = options_real(o, OPTION_CFG, r->cfg_scale);
     r->temperature = options_real(o, OPTION_TEMPERATURE, r->temperature);
     r->top_k = (int32_t)options_integer(o, OPTION_TOP_K, r->top_k);

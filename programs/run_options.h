@@ -9,8 +9,9 @@
 #include "programs/answer.h"
 #include "programs/options.h"
 
-/* UM_INVALID names the option that does not go with another one. */
-um_status run_options_check(const options *o, um_error *err);
+/* UM_INVALID names the option that does not go with another one. `request` is what the options
+ * say, from run_options_fill. */
+um_status run_options_check(const options *o, const um_request_options *request, um_error *err);
 /* Fills everything but the prompt. `request` keeps pointers into argv. */
 void run_options_fill(const options *o, um_request_options *request);
 answer_style run_options_style(const options *o);

@@ -181,7 +181,7 @@ cleanup:
     return status;
 }
 
-/* All rows from the first live place to the end of the open block. */
+/* All rows from the first live place to the end of the open blocks. */
 static um_status lay_out(frame *f, const watch *w, const canvas *c, um_error *err) {
     text_place place = {w->live_cell, w->live_byte};
     int32_t end = c->n_open < c->n_cells ? c->n_open : c->n_cells;
@@ -219,9 +219,13 @@ static size_t count_settled(const frame *f, const canvas *c) {
 static void append_status(strbuf *out, const watch *w, const canvas *c) {
     int32_t n_committed = 0;
     for (int32_t i = 0; i < c->n_open && i < c->n_cells; i++) n_committed += !c->cells[i].is_masked;
-    char line[96];
-    int n = snprintf(line, sizeof line, "block %d, forward %d, %d tokens", c->block, c->n_steps,
-                     n_committed);
+    char line[96], blocks[48];
+    if (c->n_blocks > 1)
+        snprintf(blocks, sizeof blocks, "blocks %d-%d", c->block, c->block + c->n_blocks - 1);
+    else
+        snprintf(blocks, sizeof blocks, "block %d", c->block);
+    int n =
+        snprintf(line, sizeof line, "%s, forward %d, %d tokens", blocks, c->n_steps, n_committed);
     if (n >= w->screen->n_columns) n = w->screen->n_columns - 1;
     strbuf_append_string(out, w->screen->has_colour ? "\033[2m" : "");
     strbuf_append(out, line, n > 0 ? (size_t)n : 0);

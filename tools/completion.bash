@@ -17,7 +17,18 @@ _unmask() {
         return
     fi
     case $previous in
-        --policy) options='threshold schedule edit' ;;
+        --policy)
+            case $word in
+                */*)
+                    mapfile -t COMPREPLY < <(compgen -f -- "$word")
+                    return
+                    ;;
+            esac
+            options='threshold schedule edit origin maskgit margin entropy sequential static dynamic
+                entropy-bound factor hierarchy credit first-hitting multi-block levenshtein'
+            ;;
+        --attention) options='model blocks' ;;
+        --metric) options='confidence entropy' ;;
         --remask) options='low-confidence random' ;;
         --cache) options='exact none prefix dual' ;;
         --precision) options='reference fast' ;;
@@ -29,23 +40,28 @@ _unmask() {
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
-        -p | --prompt | --ids | --decode | --system | --max-tokens | --block | --threshold | \
-            --edit-threshold | --post-steps | --steps | --cfg | --temperature | --top-k | --top-p | \
-            --min-p | --seed | --prefill-chunk | --threads | --mask-token | --delay | --columns | \
-            --context)
+        -p | --prompt | --ids | --decode | --system | --max-tokens | --block | --sub-block | \
+            --policy-args | --threshold | --steps | --edit-threshold | --post-steps | --eps | \
+            --alg-temp | --factor | --entropy-bound | --low-threshold | --credit-alpha | \
+            --credit-beta | --credit-gamma | --window | --block-add | --block-ready | --cfg | \
+            --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --threads | \
+            --mask-token | --delay | --columns | --context)
             return
             ;;
     esac
     if [ -z "$options" ]; then
         case $command in
-            run) options="$common -p --prompt --ids --system --raw --max-tokens --block --policy
-                --threshold --edit-threshold --post-steps --steps --remask --cfg --temperature --top-k
-                --top-p --min-p --seed --ignore-eos --cache --prefill-chunk --precision --threads
-                --mask-token --watch --delay --columns --json --print-ids --trace --verbose" ;;
+            run) options="$common -p --prompt --ids --system --raw --max-tokens --ignore-eos --block
+                --sub-block --attention --policy --policy-args --threshold --steps --remask --edit-threshold
+                --post-steps --eps --alg-temp --factor --entropy-bound --low-threshold --credit-alpha
+                --credit-beta --credit-gamma --window --block-add --block-ready --metric --temperature
+                --top-k --top-p --min-p --seed --cfg --logits-eos-inf --confidence-eos-eot-inf --cache
+                --prefill-chunk --precision --threads --mask-token --watch --delay --columns --json
+                --print-ids --trace --verbose" ;;
             logits) options="$common --ids --block --precision --threads --mask-token -o --output
                 --verbose" ;;
             tokenize) options="$common -p --prompt --file --jsonl --chat --tools --render --decode" ;;
-            inspect) options="$common --mask-token --json --context" ;;
+            inspect) options="$common --mask-token --json --policies --context" ;;
             help) options='run logits tokenize inspect' ;;
         esac
     fi

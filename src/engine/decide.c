@@ -138,6 +138,9 @@ static um_status check_changes(const um_engine *engine, const um_request *reques
             (change->token == info->mask_token && !may_reopen))
             FAIL(UM_INTERNAL, err, "policy %s: it commits token %d at position %d", name,
                  change->token, position);
+        if (!isfinite(change->probability))
+            FAIL(UM_INTERNAL, err, "policy %s: its probability at position %d is not a number",
+                 name, position);
     }
     return UM_OK;
 }

@@ -26,7 +26,7 @@ def test_pipe_errors(_folder):
     refused("run", *SHORT, stdin=b"/walk\n", code=1, says="/help")
     refused("run", *SHORT, stdin=b"a\xff\n", code=1, says="UTF-8")
     refused("run", *SHORT, stdin=b"a\0b\n", code=1, says="zero byte")
-    refused("run", *SHORT, "--top-p", "0.5", stdin=b"", code=2, says="top_p")
+    refused("run", *SHORT, "--top-p", "0.5", stdin=b"", code=2, says="--top-p")
     long = b"12 " * 3000 + b"\n"
     refused("run", *SHORT, stdin=long, code=1, says="context")
 

@@ -39,6 +39,13 @@ answer=$(LD_LIBRARY_PATH=$library "$folder/minimal" "$project/models/demo" \
     '<role>HUMAN</role>What is 123 + 456?<|role_end|><role>ASSISTANT</role>')
 [ "$answer" = "123 + 456 = 579" ] || fail "the example says: $answer"
 
+# A policy of one's own needs the header alone.
+# shellcheck disable=SC2046,SC2086
+"${compiler:-cc}" -std=c11 -Wall -Wextra -Werror $sanitizers -shared -fPIC $(pkg-config --cflags unmask) \
+    "$project/examples/policy_example.c" -o "$folder/mine.so"
+answer=$(cd "$folder" && bin/unmask run -m "$project/models/demo" -p 'What is 123 + 456?' --policy ./mine.so)
+[ "$answer" = "123 + 456 = 579" ] || fail "the example policy says: $answer"
+
 # The header alone compiles as C11 and as C++, where a compiler for it is there.
 echo '#include <unmask.h>' >"$folder/alone.c"
 "${compiler:-cc}" -std=c11 -pedantic -Wall -Wextra -Werror -fsyntax-only -I"$folder/include" "$folder/alone.c"

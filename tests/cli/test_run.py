@@ -2,6 +2,7 @@
 import sys
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -84,6 +85,59 @@ def test_options(folder):
               load("-m", DEMO, "-p", "x", "--max-tokens", "32", "--cache", "none")["ids"], "threads")
 
 
+def test_policies(folder):
+    trace = os.path.join(folder, "trace")
+    prompt = json.loads(run("tokenize", "-m", DEMO, "-p", "Once upon a time")[0])
+    names = [policy["name"] for policy in json.loads(run("inspect", "--policies", "--json")[0])]
+    cases = [[name] for name in names if name != "levenshtein"]  # which needs edit tokens
+    cases += [["multi-block", "--window", "3", "--block", "8", "--block-add", "0.05", "--threshold", "0.5"],
+              ["multi-block", "--metric", "entropy", "--threshold", "0.3", "--edit-threshold", "0.6", "--block",
+               "8", "--post-steps", "3", "--block-ready", "0.5"],
+              ["threshold", "--sub-block", "8"], ["static", "--sub-block", "4", "--steps", "2"],
+              ["entropy", "--steps", "48", "--eps", "0.01"], ["margin", "--alg-temp", "0.2", "--steps", "8"],
+              ["factor", "--factor", "1.5", "--temperature", "0.7"], ["hierarchy", "--low-threshold", "0.2"],
+              ["entropy-bound", "--entropy-bound", "0.1"], ["edit", "--edit-threshold", "0.3", "--threshold", "0.2"],
+              ["credit", "--credit-alpha", "1", "--credit-beta", "0.5", "--credit-gamma", "0.3"],
+              ["origin", "--steps", "6"], ["first-hitting", "--temperature", "1"],
+              ["threshold", "--logits-eos-inf", "--confidence-eos-eot-inf"]]
+    n_idle = n_wide = 0
+    for options in cases:
+        answer = load("-m", DEMO, "--ids", json.dumps(prompt), "--max-tokens", "40", "--ignore-eos", "--policy",
+                      *options, "--trace", trace)
+        lines, canvas = replay(trace, len(prompt), 1)
+        check([canvas[len(prompt) + i] for i in range(40)] == answer["ids"], "%r: trace and ids" % options)
+        check(len(lines) == answer["forwards"], "%r: forwards" % options)
+        block = 8 if "--block" in options else 32
+        for line in lines:
+            check(line["first"] == line["block"] * block, "%r: %r" % (options, line))
+            check(len(line["inputs"]) % block == 0, "%r: not whole blocks" % options)
+            n_idle += not line["commits"]
+            n_wide += len(line["inputs"]) > block
+        again = load("-m", DEMO, "--ids", json.dumps(prompt), "--max-tokens", "40", "--ignore-eos", "--policy",
+                     *options, "--cache", "none", "--threads", "1")
+        check(again["ids"] == answer["ids"], "%r: again without cache" % options)
+    check(n_idle > 0 and n_wide > 0, "no step was idle, or none had several blocks")
+
+
+def test_families(folder):
+    """Every small model with its own policy; ids in, ids out."""
+    trace = os.path.join(folder, "trace")
+    prompt = list(range(20, 61))
+    for name in sorted(os.listdir(os.path.join(DATA, "models"))):
+        model = os.path.join(DATA, "models", name)
+        facts = json.loads(run("inspect", "-m", model, "--json")[0])
+        is_full, block = facts["attention"] == "full", facts["defaults"]["block"] or 40
+        check(("whole answer" in run("inspect", "-m", model)[0]) == (facts["defaults"]["block"] == 0), name)
+        for n_prompt in 41, 32:  # where blocks end and where they do not
+            answer = load("-m", model, "--ids", json.dumps(prompt[:n_prompt]), "--max-tokens", "40",
+                          "--ignore-eos", "--trace", trace)
+            lines, canvas = replay(trace, n_prompt, facts["mask_token"])
+            check([canvas[n_prompt + i] for i in range(40)] == answer["ids"], name + ": trace and ids")
+            check(len(lines) == answer["forwards"], name + ": forwards")
+            for line in lines:
+                check(line["first"] == line["block"] * block + (n_prompt if is_full else 0), "%s %r" % (name, line))
+
+
 def test_trace(folder):
     trace = os.path.join(folder, "trace")
     prompt = json.loads(run("tokenize", "-m", DEMO, "--jsonl", "/dev/stdin",
@@ -157,10 +211,15 @@ def test_inspect(_folder):
     for word in ["LLaDA2MoeModelLM", "block-causal", "15991", "4096", "threshold", "100"]:
         check(word in out, "%s is missing in %s" % (word, out))
     check(err == "", err)
+    check(re.search(r"block +32\n", out) and re.search(r"end of text +0\n", out), out)
+    out, _ = run("inspect", "-m", os.path.join(DATA, "models", "llada"))
+    check(re.search(r"remask +low-confidence\n", out) and "threshold" not in out, out)
     model = json.loads(run("inspect", "-m", DEMO, "--json")[0])
+    check(model["eos_token"] == 0 and model["eot_token"] == 2 and model["delete_token"] is None, model)
+    check(model["shifted"] is False and model["defaults"]["sub_block"] == 0, model)
     check(model["mask_token"] == 1 and model["shapes"]["layers"] == 8 and model["tokenizer"], model)
     check(run("inspect", "-m", DEMO, "--mask-token", "9", "--json")[0].count('"mask_token": 9') == 1, "mask")
 
 
-main([test_outputs, test_sudoku, test_options, test_trace, test_bare_model, test_limits, test_logits,
+main([test_outputs, test_sudoku, test_options, test_policies, test_families, test_trace, test_bare_model, test_limits, test_logits,
       test_interrupt, test_inspect])

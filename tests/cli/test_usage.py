@@ -1,4 +1,5 @@
 """Wrong usage, help, completion, the man page: all of them agree on the options."""
+import json
 import os
 import re
 import sys
@@ -45,17 +46,50 @@ def test_same_options_everywhere(_folder):
             check("--" + option in page, "the man page lacks --%s" % option)
 
 
-def test_completion_of_values(_folder):
-    script = "source '%s/tools/completion.bash'; COMP_WORDS=(unmask run --policy s); COMP_CWORD=3; " \
-             "_unmask; echo \"${COMPREPLY[@]}\"" % PROJECT
-    out = subprocess.run(["bash", "-eu", "-c", script], capture_output=True, text=True).stdout
-    check(out == "schedule\n", out)
+def complete(*words):
+    script = "source '%s/tools/completion.bash'; COMP_WORDS=(%s); COMP_CWORD=%d; _unmask; " \
+             "echo \"${COMPREPLY[@]}\"" % (PROJECT, " ".join("'%s'" % w for w in words), len(words) - 1)
+    return subprocess.run(["bash", "-eu", "-c", script], capture_output=True, text=True).stdout.split()
+
+
+def test_completion_of_values(folder):
+    check(complete("unmask", "run", "--policy", "sc") == ["schedule"], "values of --policy")
+    check(complete("unmask", "run", "--metric", "") == ["confidence", "entropy"], "values of --metric")
+    open(folder + "/mine.so", "w").close()
+    check(complete("unmask", "run", "--policy", folder + "/m") == [folder + "/mine.so"], "a path")
+
+
+def test_policies(_folder):
+    policies = json.loads(run("inspect", "--policies", "--json")[0])
+    names = [policy["name"] for policy in policies]
+    check(len(names) == len(set(names)) >= 17, names)
+    check(complete("unmask", "run", "--policy", "") == names, "completion and policies")
+    text, _ = run("run", "--help")
+    check(", ".join(names) in re.sub(r"\s+", " ", text), "the help lacks a policy")
+    with open(PROJECT + "/docs/unmask.1") as file:
+        page = file.read().replace("\\-", "-")
+    with open(PROJECT + "/docs/decoding.md") as file:
+        guide = file.read()
+    table, _ = run("inspect", "--policies")
+    for policy in policies:
+        check(re.search(r"(?m)^\.(B|BR) (\S+ \", \" )*%s\b" % policy["name"], page), "man page: " + policy["name"])
+        check("**`%s`**" % policy["name"] in guide, "docs/decoding.md lacks " + policy["name"])
+        check(policy["name"] + "\n" in table and policy["source"] in table, "the table lacks a policy")
+        for option in policy["reads"]:
+            check("--%s " % option in text, "no option --" + option)
+    refused("inspect", "--policies", "-m", DEMO, code=2, says="--policies")
 
 
 def test_wrong_words(_folder):
     refused("rum", code=2, says=["rum", "did you mean run"])
     refused("run", "-m", DEMO, "--tresh", "1", code=2, says=["--tresh", "did you mean --threshold"])
     refused("run", "-m", DEMO, "--zzz", code=2, says="unknown option")
+    for typed, meant in [("treshold", "threshold"), ("entropy_bound", "entropy-bound"), ("sched", "schedule"),
+                         ("multiblock", "multi-block"), ("levenstein", "levenshtein")]:
+        refused("run", "-m", DEMO, "-p", "x", "--policy", typed, code=2,
+                says=["--policy", '"%s"' % typed, "did you mean %s?" % meant])
+    refused("run", "-m", DEMO, "-p", "x", "--policy", "zebra", code=2,
+            says=["--policy", "threshold, schedule, ", "levenshtein", "'/'", '"zebra"'])
     refused("run", "-m", DEMO, "-x", code=2, says="unknown option")
     refused("inspect", "-m", DEMO, "--top-k", "1", code=2, says="another command")
     refused("run", "-m", DEMO, "hello", code=2, says="unexpected argument")
@@ -79,7 +113,10 @@ def test_numbers(_folder):
         "--seed": ["-1", "99999999999999999999"], "--threads": ["0", "x"],
         "--prefill-chunk": ["0"], "--mask-token": ["-1", "2147483648"], "--delay": ["-1"],
         "--policy": ["greedy", "", "thresh"], "--remask": ["high"], "--cache": ["all"],
-        "--precision": ["double"],
+        "--precision": ["double"], "--sub-block": ["0"], "--low-threshold": ["1.1"], "--factor": ["0", "-1"],
+        "--entropy-bound": ["0"], "--eps": ["-1", "1"], "--attention": ["full"], "--alg-temp": ["-1"], "--credit-alpha": ["101"],
+        "--credit-beta": ["1.1"], "--credit-gamma": ["-1"], "--window": ["0", "1025"], "--block-add": ["2"],
+        "--block-ready": ["-0.5"], "--metric": ["margin"],
     }
     for option, values in wrong.items():
         for value in values:
@@ -108,6 +145,34 @@ def test_combinations(_folder):
         refused("run", "-m", DEMO, *arguments, code=2, says="unmask run: ")
 
 
+def test_parameters_of_policies(_folder):
+    """A parameter that the policy does not read is refused by the option's name, before loading."""
+    nowhere = ["-m", "/no/such/model", "-p", "x"]
+    readers = {"threshold": "schedule", "edit-threshold": "edit", "post-steps": "edit", "steps": "static",
+               "low-threshold": "hierarchy", "factor": "factor", "entropy-bound": "entropy-bound", "eps": "origin",
+               "alg-temp": "margin", "credit-alpha": "credit", "credit-beta": "credit", "credit-gamma": "credit",
+               "window": "multi-block", "block-add": "multi-block", "block-ready": "multi-block"}
+    for option, reader in readers.items():
+        value = "2" if option in ("steps", "post-steps", "window") else "0.5"
+        refused("run", *nowhere, "--policy", "first-hitting", "--" + option, value, code=2,
+                says=["--%s: the policy first-hitting does not read it" % option, reader])
+        refused("run", *nowhere, "--policy", reader, "--" + option, value, code=1, says="/no/such/model")
+    refused("run", *nowhere, "--policy", "edit", "--metric", "entropy", code=2, says=["--metric: ", "multi-block"])
+    refused("run", *nowhere, "--policy", "edit", "--policy-args", "x", code=2, says="--policy-args: ")
+    refused("run", *nowhere, "--policy", "./no.so", code=1, says=["./no.so", "No such file"])
+    model = ["-m", DEMO, "-p", "x"]
+    refused("run", *model, "--policy-args", "x", code=2, says="--policy: no policy reads")
+    refused("run", *model, "--factor", "1", "--window", "2", code=2, says="--policy: no policy reads")
+    refused("run", *model, "--policy", "levenshtein", code=2, says=["--policy: levenshtein", "edit tokens"])
+    refused("run", *model, "--policy", "credit", "--temperature", "1", code=2, says="--temperature: ")
+    refused("run", *model, "--policy", "hierarchy", "--threshold", "0.2", code=2, says="low_threshold is above")
+    refused("run", *model, "--sub-block", "5", code=2, says=["--sub-block: ", "divisor", "32"])
+    refused("run", *model, "--sub-block", "8", "--policy", "multi-block", code=2, says="--sub-block: ")
+    refused("run", *model, "--attention", "blocks", code=2, says=["--attention: ", "block-causal by itself"])
+    refused("run", *model, "--block", "5000", code=2, says="--block: ")
+    refused("run", *model, "--max-tokens", "5000", code=1, says=["5000", "--max-tokens"])
+
+
 def test_ids(_folder):
     for ids in ["", " ", "1,,2", "1 2 x", "-1", "2147483648", "99999999999999999999", "1.5", "[1", "1,"]:
         refused("run", "-m", DEMO, "--ids", ids, "--print-ids", code=2, says="token ids")
@@ -131,5 +196,5 @@ def test_output_that_fails(_folder):
         check(done.returncode == 1 and done.stderr == "", "closed pipe: %r" % done)
 
 
-main([test_help, test_same_options_everywhere, test_completion_of_values, test_wrong_words,
-      test_numbers, test_combinations, test_ids, test_output_that_fails])
+main([test_help, test_same_options_everywhere, test_completion_of_values, test_policies, test_wrong_words,
+      test_numbers, test_combinations, test_parameters_of_policies, test_ids, test_output_that_fails])

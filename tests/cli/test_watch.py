@@ -1,9 +1,10 @@
 """--watch in a terminal: what the screen shows during and after, at sizes that hurt."""
+import os
 import sys
 import re
 
 sys.dont_write_bytecode = True
-from driver import DEMO, PROGRAM, check, main, run
+from driver import DEMO, PROGRAM, check, copy_model, main, run
 from screen import Session
 
 MASK = "\u2591"
@@ -50,6 +51,38 @@ def test_edit(_folder):
     check("7" in session.screen.styles, "no edit was shown inverted")
 
 
+def test_policies(_folder):
+    """Several open blocks, steps that change nothing, positions that open again, parts of a block."""
+    for options in [["--policy", "multi-block", "--window", "3", "--block", "16", "--block-add", "0.02",
+                     "--edit-threshold", "0.6", "--post-steps", "2"],
+                    ["--policy", "entropy", "--steps", "40"], ["--policy", "origin", "--steps", "6"],
+                    ["--sub-block", "8"], ["--policy", "edit", "--edit-threshold", "0.05", "--threshold", "0.05"]]:
+        arguments = STORY[:-2] + options
+        expected = re.sub(r"\s", "", run(*arguments)[0])
+        for columns, rows in [(80, 24), (30, 6)]:
+            session = watch(arguments, columns, rows)
+            found = body(session)
+            check(found == expected, "%r:\n%r\n%r" % (options, found, expected))
+        check(("blocks " in session.raw) == ("multi-block" in options), "%r: the open blocks" % options)
+
+
+def test_families(folder):
+    """Whole-answer blocks, seeds, inserts: small models of random weights, with the demo's tokenizer."""
+    for name, options in [("dream", []), ("fast_dllm_v2", []), ("llada2_2", ["--post-steps", "4"]), ("sdar", []),
+                          ("llada2_2", ["--policy", "multi-block", "--edit-threshold", "0.001"]),
+                          ("llada", ["--attention", "blocks", "--block", "16"])]:
+        os.makedirs(folder + "/" + name, exist_ok=True)
+        model = folder + "/" + name + "/model"
+        if not os.path.exists(model):
+            copy_model(folder + "/" + name, name)
+            os.symlink(DEMO + "/tokenizer.json", model + "/tokenizer.json")
+        arguments = ["run", "-m", model, "--ids", "20 21 22 23 24 25 26 27 28", "--max-tokens", "70",
+                     "--ignore-eos"] + options
+        expected = re.sub(r"[^!-~]", "", run(*arguments)[0])
+        found = re.sub(r"[^!-~]", "", body(watch(arguments, 60, 12)))
+        check(len(found) > 20 and found == expected, "%r:\n%r\n%r" % ([name] + options, found, expected))
+
+
 def test_plain_terminals(_folder):
     session = watch(STORY, environment={"NO_COLOR": "1"})
     check("\x1b[0m" in session.raw and session.screen.styles <= {"0"}, "styles %r" % session.screen.styles)
@@ -69,4 +102,4 @@ def test_interrupt(_folder):
     check("unmask run: interrupted" in session.screen.text(), session.screen.text())
 
 
-main([test_sudoku, test_sizes, test_edit, test_plain_terminals, test_interrupt])
+main([test_sudoku, test_sizes, test_edit, test_policies, test_families, test_plain_terminals, test_interrupt])
