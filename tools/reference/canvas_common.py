@@ -197,7 +197,7 @@ def load_model(folder):
     return m
 
 
-def block_mask(n, block, length=None):
+def block_mask(n, block):
     """Additive mask [1, 1, n, n]: a position sees those of its own and of earlier blocks; block 0: all."""
     i = torch.arange(n) // block if block else torch.zeros(n)
     return torch.where(i[:, None] >= i[None], 0.0, float("-inf"))[None, None]
