@@ -34,8 +34,8 @@ static um_status check_options(const um_engine *engine, const um_score_options *
     return UM_OK;
 }
 
-/* As many lanes as a forward's rows and the free pages allow, at least one; then as few as make the
- * same number of forwards. Takes all pages. step_lock held. */
+/* As many lanes as a forward's rows and half of the free pages allow, at least one; then as few as
+ * make the same number of forwards. The other half is left to requests. step_lock held. */
 static um_status acquire(score_job *job, int32_t n_lane_rows, um_error *err) {
     page_pool *pool = job->engine->pool;
     int32_t n_samples = job->options->n_samples;
@@ -45,7 +45,7 @@ static um_status acquire(score_job *job, int32_t n_lane_rows, um_error *err) {
         FAIL(UM_LIMIT, err, "scoring %d tokens needs %lld pages of the cache; it has %d",
              job->layout.n_total, (long long)(n_shared + n_of_lane), page_pool_count(pool));
     int64_t n_lanes = STEP_ROWS_MAX / ((int64_t)job->n_sides * n_lane_rows);
-    int64_t n_by_pages = (page_pool_free_count(pool) - n_shared) / n_of_lane;
+    int64_t n_by_pages = (page_pool_free_count(pool) / 2 - n_shared) / n_of_lane;
     if (n_lanes > n_by_pages) n_lanes = n_by_pages;
     if (n_lanes < 1) n_lanes = 1;
     int64_t n_forwards = (n_samples + n_lanes - 1) / n_lanes;
