@@ -11,9 +11,10 @@
  * One call of um_engine_step makes one forward pass for all live requests, and starts no thread but
  * the engine's own pool of workers. The library never exits, aborts or prints.
  *
- * Threads: um_engine_step and um_engine_logits take turns behind a lock, and so do the calls on
- * requests; any thread may call any of them at any time on the same engine. A um_tokenizer and the
- * um_model_info of an engine do not change after they are opened, and may be read from everywhere.
+ * Threads: um_engine_step, um_engine_logits and um_engine_score take turns behind a lock, and so do
+ * the calls on requests; any thread may call any of them at any time on the same engine. A
+ * um_tokenizer and the um_model_info of an engine do not change after they are opened, and may be
+ * read from everywhere.
  */
 #ifndef UNMASK_H
 #define UNMASK_H
@@ -496,6 +497,70 @@ typedef struct um_event {
 /* Takes the next event. Its pointers stay valid until the next call on the same request.
  * UM_AGAIN: none is queued. */
 UM_API um_status um_request_next_event(um_request *request, um_event *event);
+
+/* ---- Score ---------------------------------------------------------------------------------- */
+
+/* The likelihood of an answer after a prompt, bounded from below by Monte Carlo: in each sample a
+ * random part of the answer is masked, and what the model gives for the masked tokens is weighed by
+ * the inverse of the masked share (LLaDA, arXiv 2502.09992, equation 6 and eval_llada.py). With k
+ * of n tokens masked, a sample is
+ *
+ *   -(n / k) * sum over the masked positions of the cross-entropy of the answer's token, in nats
+ *
+ * Block-causal models: exact block by block. A block sees what comes before it as it is, its own
+ * part of the answer is masked like the above, and a sample is the sum over the blocks. Where the
+ * logits are shifted as well (Fast-dLLM v2), a block's first token is written by the block before:
+ * it is never masked and enters with its exact log-probability.
+ *
+ * k runs through its range evenly over the samples of a block (stratified), from a random start.
+ * All draws are functions of (seed, item, sample, position), so that no number depends on threads,
+ * on the size of batches, or on what else the engine does. */
+
+/* Progress of um_engine_score, after each forward; `what` is "scoring", done and total count
+ * samples of blocks. False stops it. Called from the thread that called the library, without its
+ * locks. */
+typedef bool (*um_score_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
+
+/* Fill with um_score_options_init, then set prompt and answer. */
+typedef struct um_score_options {
+    const int32_t *prompt; /* [n_prompt] i32; not kept */
+    size_t n_prompt;       /* at least 1 */
+    const int32_t *answer; /* [n_answer] i32, without the mask token; not kept */
+    size_t n_answer;       /* at least 1 */
+    int32_t n_samples;     /* 1 to 1,000,000; default 128 */
+    int32_t block_len;     /* block-causal models only; 0: the family's */
+    double cfg_scale;      /* classifier-free guidance, 0 or more; default 0 (none) */
+    uint64_t seed;
+    uint64_t item;                 /* a second key of the draws, for many answers under one seed */
+    um_score_progress_fn progress; /* may be NULL */
+    void *progress_user;
+} um_score_options;
+
+typedef struct um_score_result {
+    double log_likelihood; /* the mean of the samples: an estimate of the bound, in nats */
+    /* sd / sqrt(n_samples), as of independent samples: on the safe side, since stratified ones
+     * scatter less. NaN for a single sample. It says nothing of the gap between the bound and the
+     * likelihood. */
+    double standard_error;
+    int32_t n_tokens; /* n_answer */
+    int32_t n_samples;
+} um_score_result;
+
+UM_API void um_score_options_init(um_score_options *options);
+
+/* Scores an answer. samples: NULL, or [n_samples] f64, the caller's, for each sample's value. Takes
+ * pages of the cache from the start to the end of the call, and the engine for one forward at a
+ * time, so that requests go on in between.
+ * UM_INVALID names the parameter; UM_LIMIT where prompt and answer exceed the context or the page
+ * pool; UM_AGAIN where other requests hold the pages: try again later; UM_CANCELLED where the
+ * progress function said so. */
+UM_API um_status um_engine_score(um_engine *engine, const um_score_options *options,
+                                 um_score_result *result, double *samples, um_error *err);
+
+/* The masks of a sample, as um_engine_score draws them: masked [n_answer] u8, 1 where the answer's
+ * token is masked. Needs no engine. */
+UM_API um_status um_score_masks(const um_model_info *info, const um_score_options *options,
+                                int32_t i_sample, uint8_t *masked, um_error *err);
 
 #ifdef __cplusplus
 }

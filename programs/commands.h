@@ -11,5 +11,6 @@ int run_command(const options *o);
 int logits_command(const options *o);
 int tokenize_command(const options *o);
 int inspect_command(const options *o);
+int score_command(const options *o);
 
 #endif

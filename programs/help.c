@@ -48,6 +48,14 @@ static const command_spec command_table[COMMAND_COUNT] = {
     [COMMAND_INSPECT] = {"inspect", "unmask inspect (-m DIR | --policies) [OPTION]...",
                          "show what a model's directory holds",
                          "Architecture, shapes, bytes by type, memory, defaults of decoding."},
+    [COMMAND_SCORE] = {"score",
+                       "unmask score -m DIR (-p TEXT | --ids LIST) (--answer TEXT | --answer-ids "
+                       "LIST | --choices JSON) [OPTION]... | unmask score -m DIR --jsonl FILE "
+                       "[OPTION]...",
+                       "tell how likely an answer is",
+                       "A lower bound of the log-likelihood in nats, estimated with random masks, "
+                       "and its standard error. Prompt and answer are the raw text unless "
+                       "--template is given."},
 };
 
 static void print_spaces(FILE *file, int n) {

@@ -9,7 +9,8 @@
 #define LOGITS (1u << COMMAND_LOGITS)
 #define TOKENIZE (1u << COMMAND_TOKENIZE)
 #define INSPECT (1u << COMMAND_INSPECT)
-#define ALL (RUN | LOGITS | TOKENIZE | INSPECT)
+#define SCORE (1u << COMMAND_SCORE)
+#define ALL (RUN | LOGITS | TOKENIZE | INSPECT | SCORE)
 #define INT_MAXIMUM 2147483647.0
 #define REAL_MAXIMUM 1e6
 
@@ -53,11 +54,11 @@ const option_spec option_table[OPTION_COUNT] = {
                        .short_name = 'p',
                        .argument = "TEXT",
                        .type = OPTION_TYPE_TEXT,
-                       .commands = RUN | TOKENIZE,
+                       .commands = RUN | TOKENIZE | SCORE,
                        .help =
                            "the prompt; run puts it into the model's chat template, if it has one"},
     [OPTION_IDS] =
-        TEXT("ids", "LIST", RUN | LOGITS,
+        TEXT("ids", "LIST", RUN | LOGITS | SCORE,
              "the prompt as token ids, separated by spaces or commas: works without a tokenizer"),
     [OPTION_FILE] = TEXT("file", "FILE", TOKENIZE, "the text of a file"),
     [OPTION_JSONL] = TEXT("jsonl", "FILE", TOKENIZE,
@@ -76,8 +77,8 @@ const option_spec option_table[OPTION_COUNT] = {
         INTEGER("max-tokens", 1, INT_MAXIMUM, RUN, "tokens to write at most (256)"),
     [OPTION_IGNORE_EOS] =
         FLAG("ignore-eos", RUN, "write all of --max-tokens, past the end of the text"),
-    [OPTION_BLOCK] =
-        INTEGER("block", 1, INT_MAXIMUM, RUN | LOGITS, "length of a block in tokens (the model's)"),
+    [OPTION_BLOCK] = INTEGER("block", 1, INT_MAXIMUM, RUN | LOGITS | SCORE,
+                             "length of a block in tokens (the model's)"),
     [OPTION_SUB_BLOCK] =
         INTEGER("sub-block", 1, INT_MAXIMUM, RUN,
                 "block-causal models: tokens of a block that are denoised together, a divisor of "
@@ -142,9 +143,9 @@ const option_spec option_table[OPTION_COUNT] = {
     [OPTION_MIN_P] =
         REAL("min-p", "P", 0, 1, RUN,
              "draw among tokens with at least P times the highest probability (0: off)"),
-    [OPTION_SEED] = INTEGER("seed", 0, 9223372036854775807.0, RUN, "seed of the draws (0)"),
-    [OPTION_CFG] =
-        REAL("cfg", "X", 0, REAL_MAXIMUM, RUN, "scale of classifier-free guidance (0: off)"),
+    [OPTION_SEED] = INTEGER("seed", 0, 9223372036854775807.0, RUN | SCORE, "seed of the draws (0)"),
+    [OPTION_CFG] = REAL("cfg", "X", 0, REAL_MAXIMUM, RUN | SCORE,
+                        "scale of classifier-free guidance (0: off)"),
     [OPTION_LOGITS_EOS_INF] =
         FLAG("logits-eos-inf", RUN, "LLaDA: never propose the end of the text"),
     [OPTION_CONFIDENCE_EOS_EOT_INF] =
@@ -157,17 +158,18 @@ const option_spec option_table[OPTION_COUNT] = {
                "are Fast-dLLM's approximations for models that attend in both directions"),
     [OPTION_PREFILL_CHUNK] =
         INTEGER("prefill-chunk", 1, INT_MAXIMUM, RUN, "prompt tokens in one forward"),
-    [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS,
+    [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS | SCORE,
                                 "reference: float32 activations; fast is not in this version"),
-    [OPTION_THREADS] = INTEGER("threads", 1, 1024, RUN | LOGITS, "threads (one for each core)"),
-    [OPTION_MASK_TOKEN] = INTEGER("mask-token", 0, INT_MAXIMUM, RUN | LOGITS | INSPECT,
+    [OPTION_THREADS] =
+        INTEGER("threads", 1, 1024, RUN | LOGITS | SCORE, "threads (one for each core)"),
+    [OPTION_MASK_TOKEN] = INTEGER("mask-token", 0, INT_MAXIMUM, RUN | LOGITS | INSPECT | SCORE,
                                   "id of the mask token (the model's)"),
     [OPTION_WATCH] = FLAG("watch", RUN, "show in the terminal how masks become text"),
     [OPTION_DELAY] =
         INTEGER("delay", 0, 60000, RUN, "with --watch: milliseconds after each step (60)"),
     [OPTION_COLUMNS] = INTEGER("columns", 1, 10000, RUN,
                                "with --watch: a new line after every N tokens (a sudoku: 9)"),
-    [OPTION_JSON] = FLAG("json", RUN | INSPECT, "print one JSON object"),
+    [OPTION_JSON] = FLAG("json", RUN | INSPECT | SCORE, "print one JSON object"),
     [OPTION_PRINT_IDS] = FLAG("print-ids", RUN, "print token ids instead of text"),
     [OPTION_TRACE] =
         TEXT("trace", "FILE", RUN, "write one JSON object a line for each denoising forward"),
@@ -183,7 +185,20 @@ const option_spec option_table[OPTION_COUNT] = {
              "list the built-in policies instead: what each one reads, where its formula is from"),
     [OPTION_CONTEXT] = INTEGER("context", 1, INT_MAXIMUM, INSPECT,
                                "show the memory at a context of N tokens as well"),
-    [OPTION_VERBOSE] = FLAG("verbose", RUN | LOGITS,
+    [OPTION_ANSWER] = TEXT("answer", "TEXT", SCORE, "the answer whose likelihood is wanted"),
+    [OPTION_ANSWER_IDS] = TEXT("answer-ids", "LIST", SCORE, "the answer as token ids"),
+    [OPTION_CHOICES] =
+        TEXT("choices", "JSON", SCORE, "a JSON array of answers: scores each, says which is best"),
+    [OPTION_ITEMS] =
+        TEXT("jsonl", "FILE", SCORE,
+             "one JSON object a line: \"prompt\" with \"answer\", or with \"choices\" and perhaps "
+             "\"label\"; texts or arrays of token ids"),
+    [OPTION_TEMPLATE] = FLAG(
+        "template", SCORE, "put the prompt into the model's chat template (the raw text is given)"),
+    [OPTION_SAMPLES] =
+        INTEGER("samples", 1, 1000000, SCORE, "draws of masks for each answer (128)"),
+    [OPTION_MASKS] = FLAG("masks", SCORE, "with --json: every sample with its masked positions"),
+    [OPTION_VERBOSE] = FLAG("verbose", RUN | LOGITS | SCORE,
                             "progress and summary also where standard error is no terminal"),
     [OPTION_HELP] = {.name = "help",
                      .short_name = 'h',

@@ -18,6 +18,7 @@ typedef enum command_id {
     COMMAND_LOGITS,
     COMMAND_TOKENIZE,
     COMMAND_INSPECT,
+    COMMAND_SCORE,
     COMMAND_COUNT
 } command_id;
 
@@ -79,6 +80,13 @@ typedef enum option_id {
     OPTION_OUTPUT,
     OPTION_POLICIES,
     OPTION_CONTEXT,
+    OPTION_ANSWER,
+    OPTION_ANSWER_IDS,
+    OPTION_CHOICES,
+    OPTION_ITEMS, /* --jsonl of score */
+    OPTION_TEMPLATE,
+    OPTION_SAMPLES,
+    OPTION_MASKS,
     OPTION_VERBOSE,
     OPTION_HELP,
     OPTION_COUNT

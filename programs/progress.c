@@ -56,6 +56,13 @@ void progress_prefill(progress *p, int32_t done, int32_t total) {
         fprintf(stderr, "reading the prompt: %d/%d tokens\n", done, total);
 }
 
+void progress_score(progress *p, int64_t done, int64_t total) {
+    if (p->screen.can_move)
+        draw(p, "scoring", done, total, "samples", 1);
+    else if (p->is_verbose && done == total)
+        fprintf(stderr, "scoring: %lld samples\n", (long long)total);
+}
+
 void progress_clear(progress *p) {
     if (p->is_drawn) {
         fputs("\r\033[K", stderr);

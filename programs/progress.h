@@ -22,6 +22,8 @@ void progress_init(progress *p, bool is_verbose);
 /* A um_progress_fn; user is a progress. */
 void progress_load(void *user, const char *what, int64_t done, int64_t total);
 void progress_prefill(progress *p, int32_t done, int32_t total);
+/* Samples of all answers. */
+void progress_score(progress *p, int64_t done, int64_t total);
 /* Removes the line, so that something else can be printed. */
 void progress_clear(progress *p);
 /* True where the summary after an answer is wanted. */

@@ -13,7 +13,7 @@ _unmask() {
         previous=${COMP_WORDS[COMP_CWORD - 2]}
     fi
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run logits tokenize inspect help --help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'run logits tokenize inspect score help --help --version' -- "$word")
         return
     fi
     case $previous in
@@ -45,7 +45,8 @@ _unmask() {
             --alg-temp | --factor | --entropy-bound | --low-threshold | --credit-alpha | \
             --credit-beta | --credit-gamma | --window | --block-add | --block-ready | --cfg | \
             --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --threads | \
-            --mask-token | --delay | --columns | --context)
+            --mask-token | --delay | --columns | --context | --answer | \
+            --answer-ids | --choices | --samples)
             return
             ;;
     esac
@@ -62,7 +63,10 @@ _unmask() {
                 --verbose" ;;
             tokenize) options="$common -p --prompt --file --jsonl --chat --tools --render --decode" ;;
             inspect) options="$common --mask-token --json --policies --context" ;;
-            help) options='run logits tokenize inspect' ;;
+            score) options="$common -p --prompt --ids --answer --answer-ids --choices --jsonl --template
+                --samples --seed --block --cfg --precision --threads --mask-token --json --masks
+                --verbose" ;;
+            help) options='run logits tokenize inspect score' ;;
         esac
     fi
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
