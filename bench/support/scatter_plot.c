@@ -13,7 +13,7 @@ enum {
     MARGIN_LEFT = 48,
     MARGIN_TOP = 34,
     PANEL_GAP = 24,
-    LEGEND_COLUMNS = 5,
+    LEGEND_COLUMNS = 4,
     LEGEND_ROW = 18,
     SERIES_MAX = 32
 };
