@@ -289,8 +289,8 @@ um_status hf_config_stop_tokens(const hf_config *config, int64_t vocab, int32_t 
                                 int32_t capacity, int32_t *n_tokens, um_error *err) {
     token_list list = {.tokens = tokens, .capacity = capacity};
     *n_tokens = 0;
-    TRY(add_stop_tokens(&config->generation, vocab, &list, err));
     TRY(add_stop_tokens(&config->config, vocab, &list, err));
+    TRY(add_stop_tokens(&config->generation, vocab, &list, err));
     *n_tokens = list.n;
     return UM_OK;
 }

@@ -67,7 +67,7 @@ um_status hf_config_generation_real_or(const hf_config *config, const char *key,
 um_status hf_config_generation_string_or(const hf_config *config, const char *key,
                                          const char *fallback, const char **text, um_error *err);
 
-/* Collects stop tokens: generation_config's eos_token_id and config's eos_token_id, each a number
+/* Collects stop tokens: config's eos_token_id and then generation_config's, each a number
  * or a list of numbers, without repeats; each within [0, vocab), else UM_FORMAT. More than
  * `capacity` different ones are UM_UNSUPPORTED. */
 um_status hf_config_stop_tokens(const hf_config *config, int64_t vocab, int32_t *tokens,
