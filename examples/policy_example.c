@@ -52,9 +52,7 @@ static const um_policy policy = {
     .step = step,
 };
 
-/* What the engine looks for. */
-UM_API const um_policy *um_policy_entry(void);
-
+/* What the engine looks for; unmask.h declares it. */
 const um_policy *um_policy_entry(void) {
     return &policy;
 }

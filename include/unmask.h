@@ -270,6 +270,9 @@ typedef struct um_policy {
     void (*step)(const um_policy_view *view, um_policy_decision *decision);
 } um_policy;
 
+/* What a shared object with a policy defines; the library itself does not. Returns a constant. */
+UM_API const um_policy *um_policy_entry(void);
+
 /* The built-in policy of a name, or NULL. */
 UM_API const um_policy *um_policy_find(const char *name);
 /* The i-th built-in policy, or NULL past the end. */
@@ -423,9 +426,9 @@ typedef struct um_request_options {
     double block_add; /* `multi-block`: share of a block that is decided when the next one opens */
     double block_ready; /* `multi-block`: share of a block decided that lets the next one force */
     um_request_attention attention;
-    um_metric metric;    /* what is compared or ranked (`multi-block`, `entropy-bound`) */
-    bool logits_eos_inf; /* the end-of-text token is never proposed (LLaDA, full attention) */
-    bool confidence_eos_eot_inf; /* end-of-turn tokens have no confidence (LLaDA, full attention) */
+    um_metric metric;            /* what is compared or ranked (`multi-block`, `entropy-bound`) */
+    bool logits_eos_inf;         /* the end-of-text token is never proposed (LLaDA) */
+    bool confidence_eos_eot_inf; /* end tokens have no confidence (LLaDA) */
     double cfg_scale;            /* classifier-free guidance, 0 or more; NaN: default */
     double temperature;          /* 0 is greedy; NaN: default */
     int32_t top_k;               /* 0: off; -1: default */

@@ -122,7 +122,6 @@ static const struct {
 };
 
 #ifndef BAD_POLICY_WITHOUT_ENTRY
-UM_API const um_policy *um_policy_entry(void);
 
 const um_policy *um_policy_entry(void) {
     const char *what = getenv("BAD_POLICY");
