@@ -13,10 +13,8 @@
 #include "programs/report.h"
 
 static int (*const command_functions[COMMAND_COUNT])(const options *) = {
-    [COMMAND_RUN] = run_command,
-    [COMMAND_LOGITS] = logits_command,
-    [COMMAND_TOKENIZE] = tokenize_command,
-    [COMMAND_INSPECT] = inspect_command,
+    [COMMAND_RUN] = run_command,           [COMMAND_LOGITS] = logits_command,
+    [COMMAND_TOKENIZE] = tokenize_command, [COMMAND_INSPECT] = inspect_command,
     [COMMAND_SCORE] = score_command,
 };
 
