@@ -552,11 +552,11 @@ typedef struct um_score_result {
 UM_API void um_score_options_init(um_score_options *options);
 
 /* Scores an answer. samples: NULL, or [n_samples] f64, the caller's, for each sample's value. Takes
- * pages of the cache from the start to the end of the call, and the engine for one forward at a
- * time, so that requests go on in between.
+ * pages of the cache from the start to the end of the call, at most half of the free ones unless a
+ * single sample needs more, and the engine for one forward at a time: requests go on in between.
  * UM_INVALID names the parameter; UM_LIMIT where prompt and answer exceed the context or the page
- * pool; UM_AGAIN where other requests hold the pages: try again later; UM_CANCELLED where the
- * progress function said so. */
+ * pool; UM_AGAIN where others hold the pages: try again later; UM_CANCELLED where the progress
+ * function said so. */
 UM_API um_status um_engine_score(um_engine *engine, const um_score_options *options,
                                  um_score_result *result, double *samples, um_error *err);
 

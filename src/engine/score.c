@@ -6,7 +6,6 @@
  */
 #include "engine/score.h"
 
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 

@@ -1,10 +1,13 @@
 """`unmask score`: texts to ids, one answer, choices, files of items, what is printed, what is refused."""
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 
 sys.dont_write_bytecode = True
-from driver import DATA, DEMO, check, main, refused, run
+from driver import DATA, DEMO, PROGRAM, check, main, refused, run
 
 LLADA = os.path.join(DATA, "models", "llada")
 LLADA2 = os.path.join(DATA, "models", "llada2_moe")
@@ -169,4 +172,15 @@ def test_refused(_folder):
     refused("score", "-m", LLADA, "--ids", "1", "--answer-ids", "2", "--block", "4", code=2, says="full attention")
 
 
-main([test_answer, test_space_moves, test_ids, test_choices, test_lines, test_bad_lines, test_refused])
+def test_interrupt(_folder):
+    """Ctrl-C ends it with exit code 1; what was printed before stays."""
+    process = subprocess.Popen([PROGRAM, "score", "-m", DEMO, "-p", "a", "--answer", " b" * 200,
+                                "--samples", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    check(process.returncode == 1 and out == "", "%d %r" % (process.returncode, out))
+    check(err in ("", "unmask score: interrupted\n"), err)  # "" where it was still loading
+
+
+main([test_interrupt, test_answer, test_space_moves, test_ids, test_choices, test_lines, test_bad_lines, test_refused])

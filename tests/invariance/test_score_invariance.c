@@ -5,6 +5,7 @@
  * error that says how far estimates scatter; pages back whatever happens.
  */
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -153,11 +154,50 @@ static void test_beside_requests(void **state) {
     }
 }
 
+/* Host threads that score at the same time on one engine. */
+typedef struct scorer {
+    um_engine *engine;
+    um_score_options options;
+    um_status status;
+    double samples[N_MAX];
+} scorer;
+
+static void *score_in_thread(void *argument) {
+    scorer *s = argument;
+    um_score_result result;
+    um_error err;
+    s->status = um_engine_score(s->engine, &s->options, &result, s->samples, &err);
+    return NULL;
+}
+
+static void test_host_threads_score(void **state) {
+    enum { N_THREADS = 3 };
+    (void)state;
+    um_engine *engine = recording_open(llada2, 2, 4096);
+    um_score_options options = options_of(40, 60, 20);
+    double expected[N_MAX];
+    um_score_result result;
+    pthread_t threads[N_THREADS];
+    scorer scorers[N_THREADS];
+    score_into(engine, &options, expected, &result);
+    for (int i = 0; i < N_THREADS; i++) {
+        scorers[i] = (scorer){.engine = engine, .options = options};
+        assert_int_equal(pthread_create(&threads[i], NULL, score_in_thread, &scorers[i]), 0);
+    }
+    for (int i = 0; i < N_THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(scorers[i].status, UM_OK);
+        assert_memory_equal(expected, scorers[i].samples, 20 * sizeof *expected);
+    }
+    assert_all_free(engine);
+    um_engine_close(&engine);
+}
+
 static void test_cancelled(void **state) {
     static const char *const directories[] = {llada, llada2, fast};
     (void)state;
     for (size_t d = 0; d < 3; d++) {
-        um_score_options options = options_of(40, 60, 100);
+        um_score_options options = options_of(40, 60, 12);
         um_score_result result;
         um_error err;
         company c = {.engine = recording_open(directories[d], 2, 256)};
@@ -383,6 +423,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads_and_batches),
         cmocka_unit_test(test_beside_requests),
+        cmocka_unit_test(test_host_threads_score),
         cmocka_unit_test(test_cancelled),
         cmocka_unit_test(test_pages_in_use),
         cmocka_unit_test(test_refused),
