@@ -1,7 +1,7 @@
 """What the canvas_ scripts share: our counter-based random numbers, the small models under their
 authors' modelling code (float32, CPU), a recorder of forwards, and the search for clear-cut cases.
 
-REFERENCE_CODE names the directory that holds the authors' files as sources_canvas.txt lists them."""
+REFERENCE_CODE names the directory that holds the authors' files as sources.txt lists them."""
 import contextlib
 import importlib
 import json
