@@ -83,10 +83,10 @@ static const sweep sweeps[] = {
     {.series = "schedule, random", .policy = "schedule", KNOB_STEPS, STEPS, .is_random = true},
     {.series = "static", .policy = "static", KNOB_STEPS, STEPS},
     {.series = "sequential", .policy = "sequential", KNOB_STEPS, STEPS},
-    {.series = "origin", .policy = "origin", KNOB_STEPS, STEPS},
-    {.series = "maskgit", .policy = "maskgit", KNOB_STEPS, STEPS},
-    {.series = "margin", .policy = "margin", KNOB_STEPS, STEPS},
-    {.series = "entropy", .policy = "entropy", KNOB_STEPS, STEPS},
+    {.series = "origin", .policy = "origin", KNOB_STEPS, NOISE_STEPS},
+    {.series = "maskgit", .policy = "maskgit", KNOB_STEPS, NOISE_STEPS},
+    {.series = "margin", .policy = "margin", KNOB_STEPS, NOISE_STEPS},
+    {.series = "entropy", .policy = "entropy", KNOB_STEPS, NOISE_STEPS},
     {.series = "first-hitting", .policy = "first-hitting", KNOB_NONE, {1}},
 };
 enum { N_SWEEPS = sizeof sweeps / sizeof *sweeps };

@@ -68,7 +68,7 @@ static void test_threads_and_batches(void **state) {
         {llada2, 45, 44, 77, 6, 0}, {fast, 2, 3, 9, 5, 0},
     };
     (void)state;
-    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c += TEST_IS_SAMPLED ? 3 : 1) {
         um_score_options options =
             options_of(cases[c].n_prompt, cases[c].n_answer, cases[c].n_samples);
         double expected[N_MAX], found[N_MAX];
@@ -76,7 +76,7 @@ static void test_threads_and_batches(void **state) {
         options.block_len = cases[c].block_len;
         options.cfg_scale = cases[c].cfg_scale;
         /* The first engine holds all samples at once; 0 is the default pool. */
-        for (int n_threads = 1; n_threads <= 3; n_threads++) {
+        for (int n_threads = 1; n_threads <= (TEST_IS_SAMPLED ? 2 : 3); n_threads++) {
             int64_t pools[] = {0, 0, 0};
             um_error err;
             for (int32_t n = 32; pools[1] == 0; n += 32) { /* the smallest pool that does */
@@ -351,6 +351,7 @@ static void scatter(um_engine *engine, um_score_options *options, int32_t n_samp
 
 static void test_tightens(void **state) {
     (void)state;
+    if (TEST_IS_SAMPLED) skip(); /* numbers, not memory */
     static const char prompt[] = "Once upon a time there was a little";
     static const char answer[] =
         " girl who lived in a village near the forest. One day she went out to play with her dog.";
