@@ -38,6 +38,9 @@ typedef struct sweep {
     { 0.3, 0.5, 0.7, 0.9, 0.95, 0.99, 0.999 }
 #define STEPS \
     { 2, 4, 8, 16, 32, 96 }
+/* For policies that make a forward a step even where nothing is left for it. */
+#define NOISE_STEPS \
+    { 2, 4, 8, 16, 32 }
 static const sweep sweeps[] = {
     {.series = "threshold", .policy = "threshold", KNOB_THRESHOLD, THRESHOLDS},
     {.series = "dynamic, 8 steps",
