@@ -163,7 +163,8 @@ static void break_cycle(edit_block *b) {
     int32_t *refused = b->sampled + (size_t)unsure * (size_t)forwards_max(view->params, view->n);
     int32_t n = b->n_sampled[unsure];
     if (is_masked(b, unsure) && b->is_original[unsure]) refused[n++] = view->mask_token;
-    b->chosen[unsure] = best_token(b, unsure, refused, n);
+    int32_t other = best_token(b, unsure, refused, n);
+    if (other >= 0) b->chosen[unsure] = other; /* else every token has been chosen there */
 }
 
 static void remember(edit_block *b) {

@@ -139,6 +139,13 @@ static void freeze_before_window(um_request *request) {
     if (request->span_first <= request->n_final && request->n_final < end) freeze(request, end);
 }
 
+/* A window of one position is full when it is seeded. */
+static bool has_mask(const um_request *request) {
+    for (int32_t p = request->window_first; p < request->window_end; p++)
+        if (request->states[p] == UM_POSITION_MASKED) return true;
+    return false;
+}
+
 static um_status apply_seed(um_engine *engine, um_request *request, um_error *err) {
     um_change change;
     TRY(decide_seed(engine, request, &change, err));
@@ -148,7 +155,10 @@ static um_status apply_seed(um_engine *engine, um_request *request, um_error *er
     request->i_step = request_is_stale(request); /* a refresh is behind it */
     request->forwards++;
     int32_t stop = find_stop(engine, request, NULL);
-    if (stop >= 0) request_finish(request, UM_FINISH_STOP, stop - request->n_prompt);
+    if (stop >= 0)
+        request_finish(request, UM_FINISH_STOP, stop - request->n_prompt);
+    else if (!request->i_step && !has_mask(request))
+        advance(engine, request, &(um_policy_decision){.n_finished = 1});
     return UM_OK;
 }
 

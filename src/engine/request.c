@@ -62,6 +62,21 @@ static um_status fill_canvas(um_request *request, const um_request_options *opti
     return UM_OK;
 }
 
+/* What a policy remembers of a block grows with the block and, for some, with post_steps. */
+static um_status refuse_state(const um_request *request, um_error *err) {
+    const request_settings *s = &request->settings;
+    if (s->plugin)
+        FAIL(UM_INTERNAL, err, "policy %s: a state of %zu bytes; expected at most %d",
+             s->policy->name, request->state_bytes, STATE_BYTES_MAX);
+    um_error_set(err, UM_LIMIT,
+                 "block_len: policy %s needs %zu bytes for blocks of %d with %d post_steps; "
+                 "expected at most %d",
+                 s->policy->name, request->state_bytes, request->n_window, s->params.post_steps,
+                 STATE_BYTES_MAX);
+    um_error_at(err, "block_len", -1);
+    return UM_LIMIT;
+}
+
 static um_status alloc_window(um_request *request, int32_t vocab, um_error *err) {
     const request_settings *s = &request->settings;
     size_t n = (size_t)request->n_window, n_events = n + (size_t)s->block_len;
@@ -84,9 +99,7 @@ static um_status alloc_window(um_request *request, int32_t vocab, um_error *err)
     }
     if (is_held && s->policy->state_bytes) {
         request->state_bytes = s->policy->state_bytes(&s->params, request->n_window);
-        if (request->state_bytes > STATE_BYTES_MAX)
-            FAIL(UM_INTERNAL, err, "policy %s: a state of %zu bytes; expected at most %d",
-                 s->policy->name, request->state_bytes, STATE_BYTES_MAX);
+        if (request->state_bytes > STATE_BYTES_MAX) return refuse_state(request, err);
         request->state = memory_calloc(1, request->state_bytes + STATE_GUARD_BYTES);
         is_held = request->state != NULL;
         if (is_held) memset(request->state + request->state_bytes, STATE_GUARD, STATE_GUARD_BYTES);

@@ -253,6 +253,53 @@ static void test_edit_budget(void **state) {
     }
 }
 
+/* RND1's even steps, whose rounding is that of float32: 22 * (15 / 22) is 15 there. */
+static void test_even_steps(void **state) {
+    (void)state;
+    enum { MANY = 22 };
+    static const int32_t left[MANY] = {21, 20, 19, 18, 17, 16, 15, 14, 12, 12, 11,
+                                       10, 9,  8,  7,  6,  5,  4,  3,  2,  1,  0};
+    int32_t order[MANY];
+    uint8_t states[MANY];
+    double keys[MANY];
+    um_candidate candidates[MANY] = {{.token = 1}};
+    um_policy_change changes[MANY + 1];
+    um_policy_params params = {.steps = MANY};
+    um_policy_view view = {.params = &params,
+                           .n = MANY,
+                           .states = states,
+                           .order = order,
+                           .keys = keys,
+                           .candidates = candidates};
+    memset(states, UM_POSITION_MASKED, sizeof states);
+    for (int32_t i = 0; i < MANY; i++) {
+        um_policy_decision d = {.changes = changes};
+        int32_t n_masked = 0;
+        view.i_step = i;
+        policy_entropy.step(&view, &d);
+        for (int32_t k = 0; k < d.n_changes; k++) states[changes[k].index] = UM_POSITION_COMMITTED;
+        for (int k = 0; k < MANY; k++) n_masked += states[k] == UM_POSITION_MASKED;
+        assert_int_equal(n_masked, left[i]);
+    }
+}
+
+/* A block that comes back more often than there are tokens to try still gets a token. */
+static void test_levenshtein_runs_out_of_tokens(void **state) {
+    (void)state;
+    static const float sure[N] = {0.5f, 0.95f, 0.95f, 0.95f, 0.95f, 0.95f, 0.95f, 0.95f};
+    block b;
+    block_init(&b, sure);
+    b.params.post_steps = 300;
+    b.params.edit_threshold = 0;
+    b.view.delete_token = b.view.split_token = MASK + 1; /* never chosen */
+    assert_true(policy_levenshtein.state_bytes(&b.params, N) <= sizeof b.state);
+    for (int i = 0; i < 290; i++) {
+        for (int k = 0; k < N; k++) b.candidates[k].token = 10 + k + (i % 2) * 20;
+        step(&policy_levenshtein, &b);
+        for (int k = 0; k < b.decision.n_changes; k++) assert_in_range(b.changes[k].token, 0, MASK);
+    }
+}
+
 static void test_find(void **state) {
     (void)state;
     assert_ptr_equal(um_policy_find("edit"), &policy_edit);
@@ -269,6 +316,8 @@ int main(void) {
         cmocka_unit_test(test_random_order),
         cmocka_unit_test(test_edit_corrects_and_settles),
         cmocka_unit_test(test_edit_budget),
+        cmocka_unit_test(test_even_steps),
+        cmocka_unit_test(test_levenshtein_runs_out_of_tokens),
         cmocka_unit_test(test_find),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,18 +64,21 @@ def main(folder, output):
     model = Wrapped(folder)
     model.check()
     cases = []
-    for n, tokens, threshold, block_cache in ((37, 96, .5, False), (37, 96, .5, True), (64, 64, .9, False), (64, 64, .9, True),
-                                              (21, 96, .9, False), (21, 64, .2, True), (96, 64, .5, True), (75, 64, .7, True)):
+    for n, tokens, threshold, block_cache, *small in ((37, 96, .5, False), (37, 96, .5, True), (64, 64, .9, False), (64, 64, .9, True),
+                                              (21, 96, .9, False), (21, 64, .2, True), (96, 64, .5, True), (75, 64, .7, True),
+                                              (37, 64, .9, False, 1), (64, 32, .9, True, 1)):
+        small = small[0] if small else 8
+
         def make(seed):
             p = common.prompt(n, model.vocab, seed)
-            model.start(p[0].tolist(), threshold, 8)
+            model.start(p[0].tolist(), threshold, small)
             out = code.Fast_dLLM_QwenForCausalLM.batch_sample(
-                model, p, types.SimpleNamespace(pad_token_id=0), 32, tokens, 8, n, torch.tensor([n]), mask_id=model.mask_id,
+                model, p, types.SimpleNamespace(pad_token_id=0), 32, tokens, small, n, torch.tensor([n]), mask_id=model.mask_id,
                 threshold=threshold, stop_token=-1, use_block_cache=block_cache)
             return model.trace.case(
                 out[0].tolist(), model="fast_dllm_v2", reference="batch_sample() of Fast-dLLM v2, one sequence",
                 repository="NVlabs/Fast-dLLM", commit="d259b48", path="v2/generation_functions.py",
-                options=dict(policy="threshold", max_tokens=len(out[0]) - 1 - n, block=32, sub_block=8, threshold=threshold, temperature=0,
+                options=dict(policy="threshold", max_tokens=len(out[0]) - 1 - n, block=32, sub_block=small, threshold=threshold, temperature=0,
                              cache="dual" if block_cache else "exact"),
                 note="The forward under the sampler is a float32 rewrite with the interface of the authors' modelling file; its plain "
                      "logits agree with the golden ones. max_tokens is what fills the last block; output_ids holds "
