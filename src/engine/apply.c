@@ -68,7 +68,7 @@ static int32_t find_stop(const um_engine *engine, const um_request *request,
     int32_t first =
         request->window_first > request->n_prompt ? request->window_first : request->n_prompt;
     if (end > request->window_end) end = request->window_end;
-    bool may_correct = d && (request->settings.policy->flags & UM_POLICY_SCORES_COMMITTED);
+    bool may_correct = d && settings_may_edit(&request->settings);
     if (may_correct && d->n_changes) {
         int64_t final = (int64_t)d->n_finished * request->settings.unit_len;
         int64_t settled = d->changes[0].index > final ? d->changes[0].index : final;

@@ -158,6 +158,9 @@ void plugin_close(plugin *p); /* accepts NULL */
 um_status settings_resolve(const um_engine *engine, const um_request_options *options,
                            request_settings *settings, um_error *err);
 
+/* True where committed positions may take another token. */
+bool settings_may_edit(const request_settings *settings);
+
 /* ---- request.c ---------------------------------------------------------------------------- */
 
 /* Opens the window of one block that starts at `first`. */

@@ -87,11 +87,9 @@ static um_status plan_reserve(step_plan *plan, int64_t n_rows, int64_t n_scores,
 
 /* Committed positions are scored for policies that correct them, and not where no edit can be. */
 static bool is_scored(const um_request *request, int32_t position) {
-    const request_settings *s = &request->settings;
     uint8_t state = request->states[position];
-    bool may_edit =
-        (s->policy->flags & UM_POLICY_SCORES_COMMITTED) && s->params.edit_threshold <= 1;
-    return state == UM_POSITION_MASKED || (state == UM_POSITION_COMMITTED && may_edit);
+    return state == UM_POSITION_MASKED ||
+           (state == UM_POSITION_COMMITTED && settings_may_edit(&request->settings));
 }
 
 /* The positions [first, end) of the next forward. */

@@ -208,3 +208,7 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
     TRY(resolve_end_tokens(info, o, s, err));
     return resolve_cache(o, s, err);
 }
+
+bool settings_may_edit(const request_settings *s) {
+    return (s->policy->flags & UM_POLICY_SCORES_COMMITTED) && s->params.edit_threshold <= 1;
+}
