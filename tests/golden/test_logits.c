@@ -101,6 +101,7 @@ static const folder folders[] = {
     {PROJECT_DIR "/models/demo", "logits_block32", 32},
     {TEST_DATA_DIR "/models/llada2_moe", "logits_block32", 32},
     {TEST_DATA_DIR "/models/llada22_moe", "logits_block32", 32},
+    {TEST_DATA_DIR "/models/llada2_2", "logits_block32", 32},
     {TEST_DATA_DIR "/models/llada", "logits_full", 0},
     {TEST_DATA_DIR "/models/illada", "logits_full", 0},
     {TEST_DATA_DIR "/models/llada_moe", "logits_full", 0},
