@@ -141,8 +141,12 @@ static int32_t visible_end(const um_request *request, int32_t position) {
 static void add_lane(um_engine *engine, um_request *request, int32_t i_lane) {
     step_plan *plan = &engine->plan;
     const lane *l = &request->lanes[i_lane];
-    /* The row before a window may be frozen: it gets the bits that it has. */
-    assert(page_table_is_writable(&l->pages, request->span_first + 1, request->span_end));
+    /* Where logits are shifted, the row before a window may be frozen: it gets the bits it has. */
+    bool has_row_before = model_traits_of(engine->mdl)->is_shifted &&
+                          request->span_first + 1 == request->window_first;
+    assert(
+        page_table_is_writable(&l->pages, request->span_first + has_row_before, request->span_end));
+    (void)has_row_before;
     request->first_row[i_lane] = plan->n_rows;
     for (int32_t p = request->span_first; p < request->span_end; p++) {
         int32_t row = plan->n_rows++;
