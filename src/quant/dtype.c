@@ -5,6 +5,8 @@
  */
 #include "quant/dtype.h"
 
+#include "quant/blocks.h"
+
 const char *dtype_name(dtype type) {
     switch (type) {
         case DTYPE_F32:
@@ -13,8 +15,53 @@ const char *dtype_name(dtype type) {
             return "F16";
         case DTYPE_BF16:
             return "BF16";
+        case DTYPE_Q8_0:
+            return "Q8_0";
+        case DTYPE_Q4_0:
+            return "Q4_0";
+        case DTYPE_Q4_K:
+            return "Q4_K";
+        case DTYPE_Q5_K:
+            return "Q5_K";
+        case DTYPE_Q6_K:
+            return "Q6_K";
     }
     return "?";
+}
+
+size_t dtype_block_len(dtype type) {
+    switch (type) {
+        case DTYPE_Q8_0:
+        case DTYPE_Q4_0:
+            return BLOCK_LEN;
+        case DTYPE_Q4_K:
+        case DTYPE_Q5_K:
+        case DTYPE_Q6_K:
+            return BLOCK_K_LEN;
+        default:
+            return 1;
+    }
+}
+
+size_t dtype_block_bytes(dtype type) {
+    switch (type) {
+        case DTYPE_Q8_0:
+            return sizeof(block_q8_0);
+        case DTYPE_Q4_0:
+            return sizeof(block_q4_0);
+        case DTYPE_Q4_K:
+            return sizeof(block_q4_k);
+        case DTYPE_Q5_K:
+            return sizeof(block_q5_k);
+        case DTYPE_Q6_K:
+            return sizeof(block_q6_k);
+        default:
+            return dtype_bytes(type);
+    }
+}
+
+size_t dtype_size(dtype type, size_t n) {
+    return n / dtype_block_len(type) * dtype_block_bytes(type);
 }
 
 size_t dtype_bytes(dtype type) {

@@ -6,14 +6,34 @@
 #ifndef QUANT_DTYPE_H
 #define QUANT_DTYPE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
-typedef enum dtype { DTYPE_F32 = 0, DTYPE_F16 = 1, DTYPE_BF16 = 2 } dtype;
+typedef enum dtype {
+    DTYPE_F32 = 0,
+    DTYPE_F16 = 1,
+    DTYPE_BF16 = 2,
+    DTYPE_Q8_0 = 3, /* blocks of numbers that share scales: quant/blocks.h */
+    DTYPE_Q4_0 = 4,
+    DTYPE_Q4_K = 5,
+    DTYPE_Q5_K = 6,
+    DTYPE_Q6_K = 7
+} dtype;
 
-/* "F32", "F16", "BF16": safetensors' own names. */
+/* "F32", "F16", "BF16": safetensors' own names; "Q8_0", "Q4_K" ...: GGUF's. */
 const char *dtype_name(dtype type);
+/* Numbers in a block: 1, 32 or 256. A row of a block type is whole blocks. */
+size_t dtype_block_len(dtype type);
+/* Bytes of a block of dtype_block_len numbers. */
+size_t dtype_block_bytes(dtype type);
+/* Bytes of n numbers; n is a multiple of dtype_block_len. */
+size_t dtype_size(dtype type, size_t n);
+static inline bool dtype_is_block(dtype type) {
+    return type >= DTYPE_Q8_0;
+}
+/* Bytes of a number of a type that has no blocks. */
 size_t dtype_bytes(dtype type);
 
 /* bfloat16 is the upper half of a float32; exact. */
@@ -27,7 +47,7 @@ static inline float dtype_from_bf16(uint16_t bits) {
 /* IEEE 754 binary16, subnormals, infinities and NaN included; exact. */
 float dtype_from_f16(uint16_t bits);
 
-/* out [n] f32 from n stored numbers at data, which need not be aligned. */
+/* out [n] f32 from n stored numbers (whole blocks) at data, which need not be aligned. */
 void dtype_decode(dtype type, const void *data, size_t n, float *out);
 
 /* Index of the first number that is NaN or infinite, or -1. data need not be aligned. */
