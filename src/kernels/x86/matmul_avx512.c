@@ -147,6 +147,8 @@ static void matmul(const matmul_tile *t) {
         case DTYPE_BF16:
             matmul_bf16(t);
             break;
+        default: /* block types do not reach this function */
+            break;
     }
 }
 
