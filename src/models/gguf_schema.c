@@ -295,10 +295,10 @@ bool gguf_schema_number(const gguf_key *key, const transformer_shape *s, const m
             return has_shared;
         case GGUF_NUMBER_GROUPS:
             *number = s->n_group;
-            return true;
+            return s->n_block_experts == 0;
         case GGUF_NUMBER_GROUPS_USED:
             *number = s->topk_group;
-            return true;
+            return s->n_block_experts == 0;
         case GGUF_NUMBER_ROUTER_SCALE:
             *number = (double)s->router_scale;
             return true;

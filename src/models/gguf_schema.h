@@ -35,7 +35,7 @@ typedef enum gguf_number {
     GGUF_NUMBER_EXPERT_INNER,
     GGUF_NUMBER_SHARED_EXPERTS,
     GGUF_NUMBER_SHARED_INNER, /* of all shared experts; absent where there are none */
-    GGUF_NUMBER_GROUPS,
+    GGUF_NUMBER_GROUPS, /* absent where experts are chosen by blocks: then nothing reads them */
     GGUF_NUMBER_GROUPS_USED,
     GGUF_NUMBER_ROUTER_SCALE,
     GGUF_NUMBER_ROUTER_NORMALISED, /* 0 or 1 */
