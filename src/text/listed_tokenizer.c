@@ -76,24 +76,25 @@ static const pre_kind pre_kinds[] = {
 };
 enum { N_PRE_KINDS = sizeof pre_kinds / sizeof *pre_kinds };
 
-static um_status find_pre(const char *name, const pre_kind **found, um_error *err) {
+static um_status refuse_pre(const char *name, um_error *err) {
     strbuf known;
     strbuf_init(&known);
-    for (int i = 0; i < N_PRE_KINDS; i++) {
-        for (int j = 0; j < NAMES_MAX && pre_kinds[i].names[j]; j++) {
-            if (strcmp(pre_kinds[i].names[j], name) == 0) {
-                *found = &pre_kinds[i];
-                strbuf_deinit(&known);
-                return UM_OK;
-            }
+    for (int i = 0; i < N_PRE_KINDS; i++)
+        for (int j = 0; j < NAMES_MAX && pre_kinds[i].names[j]; j++)
             strbuf_append_format(&known, "%s%s", i || j ? ", " : "", pre_kinds[i].names[j]);
-        }
-    }
-    um_status status =
-        um_error_set(err, UM_UNSUPPORTED, "the pre-tokenizer \"%.60s\" is not known; known are %s",
-                     name, known.data ? known.data : "");
+    um_error_set(err, UM_UNSUPPORTED, "the pre-tokenizer \"%.60s\" is not known; known are %s",
+                 name, known.data ? known.data : "");
     strbuf_deinit(&known);
-    return status;
+    return UM_UNSUPPORTED;
+}
+
+static um_status find_pre(const char *name, const pre_kind **found, um_error *err) {
+    for (int i = 0; i < N_PRE_KINDS; i++) {
+        *found = &pre_kinds[i];
+        for (int j = 0; j < NAMES_MAX && pre_kinds[i].names[j]; j++)
+            if (strcmp(pre_kinds[i].names[j], name) == 0) return UM_OK;
+    }
+    return refuse_pre(name, err);
 }
 
 /* ---- JSON ----------------------------------------------------------------------------------- */

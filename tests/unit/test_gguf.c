@@ -430,6 +430,31 @@ static void test_no_memory(void **state) {
     }
 }
 
+/* The same over whole models, which are inputs of the fuzz target: config, tensors, tokenizer. */
+static void test_no_memory_for_models(void **state) {
+    (void)state;
+    static const char *const names[] = {"llada", "llada2", "dream"};
+    for (size_t i = 0; i < 3; i++) {
+        char path[400];
+        bool is_done = false;
+        snprintf(path, sizeof path, "%s/tests/fuzz/corpus/gguf/%s", PROJECT_DIR, names[i]);
+        for (uint64_t n = 1; !is_done; n++) {
+            um_model_info info;
+            um_tokenizer *text = NULL;
+            um_error err;
+            memory_fault_at(n, 0);
+            um_status status = um_model_inspect(path, -1, &info, &err);
+            if (status == UM_OK) status = um_tokenizer_open(path, &text, &err);
+            is_done = memory_fault_count() < n;
+            memory_fault_at(0, 0);
+            um_tokenizer_close(&text);
+            if (status != (is_done ? UM_OK : UM_NO_MEMORY))
+                fail_msg("%s, allocation %d: %s", names[i], (int)n,
+                         status ? err.message : "no error");
+        }
+    }
+}
+
 /* ---- The table ------------------------------------------------------------------------------ */
 
 static void test_schema(void **state) {
@@ -474,6 +499,7 @@ int main(void) {
         cmocka_unit_test(test_type_ids),
         cmocka_unit_test_setup_teardown(test_parts, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_no_memory, make_dir, remove_dir),
+        cmocka_unit_test(test_no_memory_for_models),
         cmocka_unit_test(test_schema),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
