@@ -331,6 +331,7 @@ typedef struct um_model_info {
     bool is_shifted;                         /* logits row i predicts position i + 1 */
     int64_t n_parameters, n_tensors;
     int64_t bytes_f32, bytes_f16, bytes_bf16; /* weights by stored type */
+    int64_t bytes_blocks;                     /* of all block types (Q8_0, Q4_K, ...) */
     int64_t cache_bytes_per_token;            /* keys and values of one position, all layers */
     /* Defaults of the family, as changed by generation_config.json. */
     char policy[32];

@@ -31,7 +31,7 @@ static const char *remask_name(um_remask remask) {
 }
 
 static int64_t weight_bytes(const um_model_info *info) {
-    return info->bytes_f32 + info->bytes_f16 + info->bytes_bf16;
+    return info->bytes_f32 + info->bytes_f16 + info->bytes_bf16 + info->bytes_blocks;
 }
 
 static int64_t context_bytes(const um_model_info *info, int32_t n_tokens) {
@@ -73,6 +73,7 @@ static void print_memory(const inspection *s) {
     print_bytes("weights, f32", m->bytes_f32);
     print_bytes("weights, f16", m->bytes_f16);
     print_bytes("weights, bf16", m->bytes_bf16);
+    print_bytes("weights, quantized", m->bytes_blocks);
     print_bytes("cache for a token", m->cache_bytes_per_token);
     for (int i = 0; i < s->n_contexts; i++)
         printf("  at %-6d tokens    %s\n", s->contexts[i],
@@ -171,18 +172,19 @@ static um_status print_json(const inspection *s, um_error *err) {
     for (int32_t i = 0; i < m->n_stop_tokens; i++)
         json_array_append_new(stops, json_integer(m->stop_tokens[i]));
     json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:b, s:o, s:I, s:I, s:{s:I, s:I, s:I}, s:I, s:o, s:o, s:i, s:o, s:o, s:o,"
+        "{s:s, s:s, s:s, s:b, s:o, s:I, s:I, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:i, s:o, s:o, "
+        "s:o,"
         " s:o, s:o, s:b, s:b}",
         "architecture", m->architecture, "family", m->family, "attention",
         attention_name(m->attention), "shifted", (int)m->is_shifted, "shapes", shapes_json(m),
         "parameters", (json_int_t)m->n_parameters, "tensors", (json_int_t)m->n_tensors, "bytes",
         "f32", (json_int_t)m->bytes_f32, "f16", (json_int_t)m->bytes_f16, "bf16",
-        (json_int_t)m->bytes_bf16, "cache_bytes_per_token", (json_int_t)m->cache_bytes_per_token,
-        "memory", memory_json(s), "defaults", defaults_json(m), "mask_token", (int)m->mask_token,
-        "eos_token", token_json(m->eos_token), "eot_token", token_json(m->eot_token),
-        "delete_token", token_json(m->delete_token), "split_token", token_json(m->split_token),
-        "stop_tokens", stops, "tokenizer", (int)s->has_tokenizer, "chat_template",
-        (int)s->has_chat_template);
+        (json_int_t)m->bytes_bf16, "quantized", (json_int_t)m->bytes_blocks,
+        "cache_bytes_per_token", (json_int_t)m->cache_bytes_per_token, "memory", memory_json(s),
+        "defaults", defaults_json(m), "mask_token", (int)m->mask_token, "eos_token",
+        token_json(m->eos_token), "eot_token", token_json(m->eot_token), "delete_token",
+        token_json(m->delete_token), "split_token", token_json(m->split_token), "stop_tokens",
+        stops, "tokenizer", (int)s->has_tokenizer, "chat_template", (int)s->has_chat_template);
     char *text = root ? json_dumps(root, JSON_REAL_PRECISION(9)) : NULL;
     if (text) puts(text);
     bool is_printed = text != NULL;

@@ -32,7 +32,7 @@ static um_status open_tokenizer(const options *o, um_tokenizer **tokenizer, um_e
         return UM_NOT_FOUND;
     }
     FAIL(UM_NOT_FOUND, err,
-         "%s has no tokenizer.json: such a model takes --ids and gives --print-ids or --json",
+         "%s has no tokenizer: such a model takes --ids and gives --print-ids or --json",
          directory);
 }
 

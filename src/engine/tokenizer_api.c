@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The um_tokenizer_* functions of unmask.h over the `text` room. A directory may have a vocabulary,
- * a chat template, or both. A template that cannot be read does not keep the vocabulary from use:
- * its error is kept and given to whoever renders.
+ * The um_tokenizer_* functions of unmask.h over the `text` room. A model may have a vocabulary, a
+ * chat template, or both, in a directory or in a GGUF file. A template that cannot be read does not
+ * keep the vocabulary from use: its error is kept and given to whoever renders.
  */
 #include <string.h>
 
+#include "base/file_map.h"
 #include "base/memory.h"
+#include "engine/gguf_text.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -22,23 +24,34 @@ static um_status give_error(const um_error *kept, um_error *err) {
     return kept->status;
 }
 
-static um_status open_parts(const char *directory, bool needs_vocabulary, um_tokenizer **out,
+/* Fills what there is; the two errors' statuses say what there is not. */
+static um_status open_files(const char *path, um_tokenizer *t, um_error *vocabulary_error,
                             um_error *err) {
-    if (!directory || !out) FAIL(UM_INVALID, err, "directory and tokenizer must not be NULL");
+    if (file_exists(path))
+        return gguf_text_open(path, &t->vocabulary, vocabulary_error, &t->chat, &t->chat_error,
+                              err);
+    tokenizer_open(path, &t->vocabulary, vocabulary_error);
+    chat_template_open(path, &t->chat, &t->chat_error);
+    return UM_OK;
+}
+
+static um_status open_parts(const char *path, bool needs_vocabulary, um_tokenizer **out,
+                            um_error *err) {
+    if (!path || !out) FAIL(UM_INVALID, err, "directory and tokenizer must not be NULL");
     *out = NULL;
     um_status status = UM_OK;
     um_tokenizer *t = memory_calloc(1, sizeof *t);
     if (!t) FAIL(UM_NO_MEMORY, err, "no memory for a tokenizer");
     um_error vocabulary_error;
     memset(&vocabulary_error, 0, sizeof vocabulary_error);
-    status = tokenizer_open(directory, &t->vocabulary, &vocabulary_error);
+    TRY_GOTO(open_files(path, t, &vocabulary_error, err), cleanup);
+    status = vocabulary_error.status;
     if (status != UM_OK && (status != UM_NOT_FOUND || needs_vocabulary)) {
         give_error(&vocabulary_error, err);
         goto cleanup;
     }
-    bool has_vocabulary = status == UM_OK;
-    status = chat_template_open(directory, &t->chat, &t->chat_error);
-    if (status == UM_NO_MEMORY || (status != UM_OK && !has_vocabulary)) {
+    status = t->chat_error.status;
+    if (status == UM_NO_MEMORY || (status != UM_OK && !t->vocabulary)) {
         give_error(status == UM_NOT_FOUND ? &vocabulary_error : &t->chat_error, err);
         goto cleanup;
     }
@@ -68,7 +81,7 @@ void um_tokenizer_close(um_tokenizer **t) {
 static um_status need_vocabulary(const um_tokenizer *t, um_error *err) {
     if (!t) FAIL(UM_INVALID, err, "tokenizer must not be NULL");
     if (!t->vocabulary)
-        FAIL(UM_NOT_FOUND, err, "this model directory has no tokenizer.json; it runs on token ids");
+        FAIL(UM_NOT_FOUND, err, "this model has no tokenizer; it runs on token ids");
     return UM_OK;
 }
 

@@ -82,6 +82,19 @@ um_status hf_config_parse(const char *config_json, size_t n_config, const char *
     return finish(status, made, config);
 }
 
+um_status hf_config_from_json_take(json_t *config, const char *name, hf_config **out,
+                                   um_error *err) {
+    *out = NULL;
+    um_status status = create(out, err);
+    if (status != UM_OK) {
+        json_decref(config);
+        return status;
+    }
+    (*out)->config.root = config;
+    (*out)->config.name = name;
+    return UM_OK;
+}
+
 void hf_config_close(hf_config *config) {
     if (!config) return;
     json_decref(config->config.root);

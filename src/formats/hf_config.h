@@ -6,6 +6,7 @@
 #ifndef FORMATS_HF_CONFIG_H
 #define FORMATS_HF_CONFIG_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +21,10 @@ um_status hf_config_open(const char *directory, hf_config **config, um_error *er
 /* For tests and fuzzing: the same from text; generation may be NULL. */
 um_status hf_config_parse(const char *config_json, size_t n_config, const char *generation_json,
                           size_t n_generation, hf_config **config, um_error *err);
+/* A config that was made of another file's metadata. Takes `config`, an object, in any case; name
+ * begins the messages about its values, and is borrowed. */
+um_status hf_config_from_json_take(json_t *config, const char *name, hf_config **out,
+                                   um_error *err);
 void hf_config_close(hf_config *config); /* accepts NULL */
 
 /* architectures[0], or NULL; borrowed. */

@@ -16,6 +16,7 @@
 
 #include "base/file_map.h"
 #include "base/memory.h"
+#include "formats/gguf_files.h"
 #include "formats/json_text.h"
 #include "formats/safetensors.h"
 
@@ -36,6 +37,7 @@ struct tensor_catalog {
     size_t n_tensors;
     shard *shards; /* [n_shards] */
     size_t n_shards, shards_capacity;
+    gguf_files parts; /* of a GGUF model, instead of shards */
 };
 
 /* One line of the index's weight_map; borrowed from its JSON. */
@@ -67,23 +69,29 @@ static int compare_names(const void *left, const void *right) {
     return strcmp(a->name, b->name);
 }
 
-/* Gathers the shards' tensors into one sorted array. */
+static void add_tensors(tensor_catalog *catalog, const tensor *tensors, size_t n) {
+    for (size_t i = 0; i < n; i++) catalog->tensors[catalog->n_tensors++] = tensors[i];
+}
+
+/* Gathers the shards' or parts' tensors into one sorted array. */
 static um_status sort_tensors(tensor_catalog *catalog, um_error *err) {
     char excerpt[JSON_TEXT_EXCERPT_BYTES];
     size_t n_tensors = 0;
     for (size_t i = 0; i < catalog->n_shards; i++) n_tensors += catalog->shards[i].list.n_tensors;
+    for (size_t i = 0; i < catalog->parts.n; i++)
+        n_tensors += catalog->parts.items[i].header.n_tensors;
     catalog->tensors = memory_alloc_array(n_tensors, sizeof *catalog->tensors);
     if (!catalog->tensors) FAIL(UM_NO_MEMORY, err, "no memory for %zu tensors", n_tensors);
-    for (size_t i = 0; i < catalog->n_shards; i++) {
-        const safetensors *list = &catalog->shards[i].list;
-        for (size_t j = 0; j < list->n_tensors; j++)
-            catalog->tensors[catalog->n_tensors++] = list->tensors[j];
-    }
+    for (size_t i = 0; i < catalog->n_shards; i++)
+        add_tensors(catalog, catalog->shards[i].list.tensors, catalog->shards[i].list.n_tensors);
+    for (size_t i = 0; i < catalog->parts.n; i++)
+        add_tensors(catalog, catalog->parts.items[i].header.tensors,
+                    catalog->parts.items[i].header.n_tensors);
     qsort(catalog->tensors, n_tensors, sizeof *catalog->tensors, compare_names);
     for (size_t i = 1; i < n_tensors; i++) {
         const tensor *a = &catalog->tensors[i - 1], *b = &catalog->tensors[i];
         if (strcmp(a->name, b->name) != 0) continue;
-        um_error_set(err, UM_FORMAT, "tensor \"%s\": expected in one shard, found in %s and %s",
+        um_error_set(err, UM_FORMAT, "tensor \"%s\": expected in one file, found in %s and %s",
                      json_text_excerpt(a->name, excerpt), base_name(a->file), base_name(b->file));
         um_error_at(err, b->file, -1);
         return UM_FORMAT;
@@ -245,6 +253,11 @@ static um_status say_nothing_found(const char *directory, um_error *err) {
         else if (ending && strcmp(ending, ".safetensors") == 0)
             um_error_set(err, UM_NOT_FOUND, "%s: expected %s or %s, found %s without an index",
                          directory, index_name, single_name, json_text_excerpt(other, excerpt));
+        else if (ending && strcmp(ending, ".gguf") == 0)
+            um_error_set(err, UM_NOT_FOUND,
+                         "%s: expected %s or %s, found %s; to run that file, name it instead of "
+                         "its directory",
+                         directory, index_name, single_name, json_text_excerpt(other, excerpt));
         else if (other[0])
             um_error_set(err, UM_NOT_FOUND,
                          "%s: expected %s or %s, found %s, which this version does not support",
@@ -312,8 +325,26 @@ um_status tensor_catalog_open_file(const char *path, tensor_catalog **out, um_er
     return status;
 }
 
+um_status tensor_catalog_open_gguf(const char *path, tensor_catalog **out, um_error *err) {
+    *out = NULL;
+    tensor_catalog *catalog = memory_calloc(1, sizeof *catalog);
+    if (!catalog) FAIL(UM_NO_MEMORY, err, "no memory for a catalog of tensors");
+    um_status status = gguf_files_open(path, &catalog->parts, err);
+    if (status == UM_OK) status = sort_tensors(catalog, err);
+    if (status != UM_OK)
+        tensor_catalog_close(catalog);
+    else
+        *out = catalog;
+    return status;
+}
+
+const struct gguf *tensor_catalog_gguf(const tensor_catalog *catalog) {
+    return catalog->parts.n ? &catalog->parts.items[0].header : NULL;
+}
+
 void tensor_catalog_close(tensor_catalog *catalog) {
     if (!catalog) return;
+    gguf_files_close(&catalog->parts);
     for (size_t i = 0; i < catalog->n_shards; i++) {
         shard *s = &catalog->shards[i];
         safetensors_deinit(&s->list);

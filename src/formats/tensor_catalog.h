@@ -40,7 +40,12 @@ um_status tensor_catalog_open_directory(const char *directory, tensor_catalog **
 /* Opens one safetensors file, whatever it holds: tensors of a type that no kernel reads (integers,
  * say) are listed with type (dtype)-1; their n_bytes says how wide an item is. */
 um_status tensor_catalog_open_file(const char *path, tensor_catalog **catalog, um_error *err);
+/* Opens a GGUF file, or with the first part of a split model all its parts. */
+um_status tensor_catalog_open_gguf(const char *path, tensor_catalog **catalog, um_error *err);
 void tensor_catalog_close(tensor_catalog *catalog); /* accepts NULL */
+
+/* The metadata of a GGUF model (formats/gguf.h), borrowed; NULL for other files. */
+const struct gguf *tensor_catalog_gguf(const tensor_catalog *catalog);
 
 int64_t tensor_catalog_count(const tensor_catalog *catalog);
 /* i in [0, count), in the order of names. */

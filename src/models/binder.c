@@ -131,9 +131,8 @@ um_status bind_mlp(const tensor_catalog *catalog, const char *prefix, int32_t hi
                        &mlp->down, err);
 }
 
-/* A tensor [n_items, n_out, n_in] as the matrix of all its items' rows below each other. */
-static um_status bind_stack(const tensor_catalog *catalog, const char *name, int32_t n_items,
-                            int32_t n_out, int32_t n_in, const tensor **found, um_error *err) {
+um_status bind_stack(const tensor_catalog *catalog, const char *name, int32_t n_items,
+                     int32_t n_out, int32_t n_in, const tensor **found, um_error *err) {
     const tensor *t = tensor_catalog_find(catalog, name);
     if (!t)
         FAIL(UM_NOT_FOUND, err, "%s: expected a tensor of shape [%d, %d, %d], found none", name,
@@ -148,9 +147,9 @@ static um_status bind_stack(const tensor_catalog *catalog, const char *name, int
     return UM_OK;
 }
 
-static matrix stack_rows(const tensor *t, int32_t i_item, int32_t first, int32_t n_rows) {
+matrix stack_rows(const tensor *t, int32_t i_item, int32_t first, int32_t n_rows) {
     size_t n_in = (size_t)t->shape[2], row = (size_t)i_item * (size_t)t->shape[1] + (size_t)first;
-    return (matrix){.data = (const char *)t->data + row * n_in * dtype_bytes(t->type),
+    return (matrix){.data = (const char *)t->data + row * dtype_size(t->type, n_in),
                     .type = t->type,
                     .n_out = n_rows,
                     .n_in = (int32_t)n_in};
@@ -207,7 +206,7 @@ um_status bind_head(const hf_config *config, const tensor_catalog *catalog, tran
 }
 
 matrix matrix_rows(const matrix *w, int32_t first, int32_t n) {
-    size_t row_bytes = (size_t)w->n_in * dtype_bytes(w->type);
+    size_t row_bytes = dtype_size(w->type, (size_t)w->n_in);
     return (matrix){.data = (const char *)w->data + (size_t)first * row_bytes,
                     .type = w->type,
                     .n_out = n,

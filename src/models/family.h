@@ -80,6 +80,11 @@ um_status bind_mlp(const tensor_catalog *catalog, const char *prefix, int32_t hi
  * inner]. All must have one type. */
 um_status bind_experts(const tensor_catalog *catalog, const char *prefix,
                        const transformer_shape *shape, moe_weights *moe, um_error *err);
+/* A tensor of exactly [n_items, n_out, n_in]: the matrices of n_items experts. */
+um_status bind_stack(const tensor_catalog *catalog, const char *name, int32_t n_items,
+                     int32_t n_out, int32_t n_in, const tensor **found, um_error *err);
+/* Rows [first, first + n_rows) of item i_item. */
+matrix stack_rows(const tensor *t, int32_t i_item, int32_t first, int32_t n_rows);
 /* The output head lm_head.weight, or the embedding where "tie_word_embeddings" is true. */
 um_status bind_head(const hf_config *config, const tensor_catalog *catalog, transformer *t,
                     um_error *err);

@@ -8,13 +8,18 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file_map.h"
 #include "base/memory.h"
 #include "models/family.h"
+#include "models/gguf_model.h"
+#include "quant/blocks.h"
 
 struct model {
     hf_config *config;
     tensor_catalog *catalog;
     const family *kind;
+    const gguf_architecture *gguf; /* NULL for a directory */
+    gguf_rows rows;
     transformer weights;
     model_traits traits;
     um_model_info info;
@@ -34,6 +39,7 @@ static void count_tensors(model *m) {
         if (t->type == DTYPE_F32) info->bytes_f32 += (int64_t)t->n_bytes;
         if (t->type == DTYPE_F16) info->bytes_f16 += (int64_t)t->n_bytes;
         if (t->type == DTYPE_BF16) info->bytes_bf16 += (int64_t)t->n_bytes;
+        if (dtype_is_block(t->type)) info->bytes_blocks += (int64_t)t->n_bytes;
     }
     info->n_tensors = tensor_catalog_count(m->catalog);
 }
@@ -54,11 +60,11 @@ static um_status find_mask(model *m, const char *directory, int32_t wanted, um_e
     TRY(hf_config_mask_token(m->config, directory, vocab, &m->info.mask_token, err));
     if (m->info.mask_token < 0) m->info.mask_token = m->traits.mask_token;
     if (m->info.mask_token < 0)
-        FAIL(
-            UM_FORMAT, err,
-            "no file of the model says which token is the mask (\"mask_token_id\" in config.json), "
-            "and %s has no known one for a vocabulary of %d; name it with --mask-token",
-            m->kind->name, vocab);
+        FAIL(UM_FORMAT, err,
+             "no file of the model says which token is the mask (\"mask_token_id\" in config.json, "
+             "\"tokenizer.ggml.mask_token_id\" in a GGUF file), "
+             "and %s has no known one for a vocabulary of %d; name it with --mask-token",
+             m->kind->name, vocab);
     return UM_OK;
 }
 
@@ -171,29 +177,60 @@ static um_status refuse_quantized(const hf_config *config, um_error *err) {
     return UM_UNSUPPORTED;
 }
 
-um_status model_open(const char *directory, int32_t mask_token, model **out, um_error *err) {
+/* Families speak of config.json; a GGUF file has none. */
+static um_status name_gguf(const model *m, um_status status, um_error *err) {
+    static const char theirs[] = "config.json: ";
+    const char *path = tensor_catalog_gguf(m->catalog)->path, *slash = strrchr(path, '/');
+    if (err && strncmp(err->message, theirs, sizeof theirs - 1) == 0) {
+        char message[sizeof err->message];
+        snprintf(message, sizeof message, "%s: with the keys of config.json: %s",
+                 slash ? slash + 1 : path, err->message + sizeof theirs - 1);
+        memcpy(err->message, message, sizeof message);
+    }
+    return status;
+}
+
+static um_status describe(model *m, um_error *err) {
+    TRY(family_find(m->config, &m->kind, err));
+    m->traits.mask_token = m->traits.extra_stop_token = m->traits.other_stop_token = -1;
+    m->traits.delete_token = m->traits.split_token = -1;
+    return m->kind->describe(m->config, &m->weights.shape, &m->traits, err);
+}
+
+/* Files to config, config to shape and traits. */
+static um_status open_config(model *m, const char *path, um_error *err) {
+    if (!file_exists(path)) {
+        TRY(hf_config_open(path, &m->config, err));
+        TRY(refuse_quantized(m->config, err));
+        return describe(m, err);
+    }
+    TRY(tensor_catalog_open_gguf(path, &m->catalog, err));
+    TRY(gguf_config_create(m->catalog, &m->gguf, &m->config, err));
+    um_status status = describe(m, err);
+    if (status != UM_OK) return name_gguf(m, status, err);
+    return gguf_config_check(m->catalog, m->gguf, &m->weights.shape, &m->traits, err);
+}
+
+static um_status bind_weights(model *m, um_error *err) {
+    count_tensors(m);
+    m->weights.layers = memory_calloc((size_t)m->weights.shape.n_layers, sizeof *m->weights.layers);
+    if (!m->weights.layers) FAIL(UM_NO_MEMORY, err, "no memory for the layers' table");
+    if (m->gguf) return gguf_bind(m->catalog, m->gguf, &m->weights, &m->rows, err);
+    return m->kind->bind(m->config, m->catalog, &m->weights, err);
+}
+
+um_status model_open(const char *path, int32_t mask_token, model **out, um_error *err) {
     um_status status = UM_OK;
     model *m = memory_calloc(1, sizeof *m);
     if (!m) FAIL(UM_NO_MEMORY, err, "no memory for a model");
-    TRY_GOTO(hf_config_open(directory, &m->config, err), cleanup);
-    TRY_GOTO(refuse_quantized(m->config, err), cleanup);
-    TRY_GOTO(family_find(m->config, &m->kind, err), cleanup);
-    m->traits.mask_token = m->traits.extra_stop_token = m->traits.other_stop_token = -1;
-    m->traits.delete_token = m->traits.split_token = -1;
-    TRY_GOTO(m->kind->describe(m->config, &m->weights.shape, &m->traits, err), cleanup);
+    TRY_GOTO(open_config(m, path, err), cleanup);
     fill_info(m);
-    TRY_GOTO(find_mask(m, directory, mask_token, err), cleanup);
+    TRY_GOTO(find_mask(m, m->gguf ? NULL : path, mask_token, err), cleanup);
     TRY_GOTO(check_edit_tokens(m, err), cleanup);
     TRY_GOTO(find_stop_tokens(m, err), cleanup);
     TRY_GOTO(find_defaults(m, err), cleanup);
-    TRY_GOTO(tensor_catalog_open_directory(directory, &m->catalog, err), cleanup);
-    count_tensors(m);
-    m->weights.layers = memory_calloc((size_t)m->weights.shape.n_layers, sizeof *m->weights.layers);
-    if (!m->weights.layers) {
-        status = um_error_set(err, UM_NO_MEMORY, "no memory for the layers' table");
-        goto cleanup;
-    }
-    TRY_GOTO(m->kind->bind(m->config, m->catalog, &m->weights, err), cleanup);
+    if (!m->gguf) TRY_GOTO(tensor_catalog_open_directory(path, &m->catalog, err), cleanup);
+    TRY_GOTO(bind_weights(m, err), cleanup);
     *out = m;
     return UM_OK;
 cleanup:
@@ -204,6 +241,7 @@ cleanup:
 void model_close(model *m) {
     if (!m) return;
     transformer_deinit(&m->weights);
+    gguf_rows_deinit(&m->rows);
     tensor_catalog_close(m->catalog);
     hf_config_close(m->config);
     memory_free(m);
@@ -222,6 +260,7 @@ int64_t model_weight_bytes(const model *m) {
 }
 
 um_status model_prepare(model *m, int32_t n_positions, um_error *err) {
+    gguf_rows_fill(&m->rows);
     return transformer_build_rope(&m->weights, n_positions, err);
 }
 
@@ -250,7 +289,7 @@ static void check_part(void *context, int i_task, int i_worker) {
     int64_t first = (int64_t)i_task * CHECK_ITEMS;
     int64_t n = t->n_items - first < CHECK_ITEMS ? t->n_items - first : CHECK_ITEMS;
     int64_t at = dtype_find_not_finite(
-        t->type, (const char *)t->data + (size_t)first * dtype_bytes(t->type), (size_t)n);
+        t->type, (const char *)t->data + dtype_size(t->type, (size_t)first), (size_t)n);
     check->bad[i_task] = at < 0 ? -1 : first + at;
 }
 
@@ -273,9 +312,10 @@ um_status model_check_weights(const model *m, device *dev, um_progress_fn progre
             if (bad[task] < 0) continue;
             int64_t at = bad[task];
             memory_free(bad);
-            float value;
-            dtype_decode(t->type, (const char *)t->data + (size_t)at * dtype_bytes(t->type), 1,
-                         &value);
+            float block[BLOCK_K_LEN];
+            size_t len = dtype_block_len(t->type), first = (size_t)at / len * len;
+            dtype_decode(t->type, (const char *)t->data + dtype_size(t->type, first), len, block);
+            float value = block[(size_t)at - first];
             um_error_set(err, UM_NUMERIC,
                          "%s: weight %lld of %lld is %f; expected a finite number (in %s)", t->name,
                          (long long)at, (long long)t->n_items, (double)value, t->file);

@@ -41,9 +41,10 @@ typedef struct model_traits {
 
 typedef struct model model;
 
-/* Reads a directory and checks every tensor that the model needs, without reading weights.
+/* Reads a directory of the Hugging Face hub's layout, or a GGUF file, and checks every tensor that
+ * the model needs, without reading weights.
  * mask_token: -1, or the caller's. On success *out is the caller's. */
-um_status model_open(const char *directory, int32_t mask_token, model **out, um_error *err);
+um_status model_open(const char *path, int32_t mask_token, model **out, um_error *err);
 void model_close(model *m); /* accepts NULL */
 
 /* Borrowed, valid until the model is closed. */

@@ -173,15 +173,21 @@ static um_status parse_root(tokenizer *t, const json_t *root, um_error *err) {
     return parse_added(t, root, err);
 }
 
+static um_status create(tokenizer **out, um_error *err) {
+    *out = memory_calloc(1, sizeof **out);
+    if (!*out) FAIL(UM_NO_MEMORY, err, "no memory for a tokenizer");
+    vocabulary_init(&(*out)->vocab);
+    added_tokens_init(&(*out)->added);
+    return UM_OK;
+}
+
 /* config may be NULL. */
 static um_status build(const char *json, size_t n_json, const char *config, size_t n_config,
                        tokenizer **out, um_error *err) {
     json_t *root = NULL;
     um_status status = UM_OK;
-    tokenizer *t = memory_calloc(1, sizeof *t);
-    if (!t) FAIL(UM_NO_MEMORY, err, "no memory for a tokenizer");
-    vocabulary_init(&t->vocab);
-    added_tokens_init(&t->added);
+    tokenizer *t;
+    TRY(create(&t, err));
     TRY_GOTO(json_field_parse(json, n_json, "tokenizer.json", false, &root, err), cleanup);
     status = parse_root(t, root, err);
     if (status != UM_OK) {
@@ -205,6 +211,18 @@ static um_status build(const char *json, size_t n_json, const char *config, size
 cleanup:
     json_decref(root);
     tokenizer_close(t);
+    return status;
+}
+
+um_status tokenizer_from_json(const json_t *root, tokenizer **out, um_error *err) {
+    tokenizer *t;
+    TRY(create(&t, err));
+    um_status status = parse_root(t, root, err);
+    if (status == UM_OK) status = added_tokens_index(&t->added, err);
+    if (status != UM_OK)
+        tokenizer_close(t);
+    else
+        *out = t;
     return status;
 }
 

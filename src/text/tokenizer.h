@@ -7,6 +7,7 @@
 #ifndef TEXT_TOKENIZER_H
 #define TEXT_TOKENIZER_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +21,9 @@ typedef struct tokenizer tokenizer;
 /* Parses the text of a tokenizer.json. *out is the caller's (tokenizer_close). UM_FORMAT for a
  * damaged file, UM_UNSUPPORTED for parts that are not implemented. */
 um_status tokenizer_parse(const char *json, size_t n_bytes, tokenizer **out, um_error *err);
+
+/* The same from the object that such a text parses to; borrowed for the call. */
+um_status tokenizer_from_json(const json_t *root, tokenizer **out, um_error *err);
 
 /* Opens directory/tokenizer.json, and adds the tokens and special flags that only
  * tokenizer_config.json has (added_tokens_decoder). UM_NOT_FOUND where there is no tokenizer.json.

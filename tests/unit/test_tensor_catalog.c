@@ -149,7 +149,7 @@ static void test_bad_index(void **state) {
         {"{\"weight_map\":{\"a\":\"2.safetensors\",\"b\":\"1.safetensors\"}}", UM_FORMAT,
          "tensor \"b\": expected in 1.safetensors, found in 2.safetensors"},
         {"{\"weight_map\":{\"a\":\"1.safetensors\",\"z\":\"4.safetensors\"}}", UM_FORMAT,
-         "tensor \"a\": expected in one shard, found in "},
+         "tensor \"a\": expected in one file, found in "},
         {"{\"weight_map\":{\"a\":\"damaged\"}}", UM_FORMAT, "damaged: "},
         {"{\"metadata\":3,\"weight_map\":{\"a\":\"1.safetensors\"}}", UM_FORMAT, "\"metadata\""},
         {"{\"metadata\":{\"total_size\":-1},\"weight_map\":{\"a\":\"1.safetensors\"}}", UM_FORMAT,
