@@ -51,4 +51,16 @@ _Static_assert(sizeof(block_q8_0) == 34 && sizeof(block_q4_0) == 18, "no padding
 _Static_assert(sizeof(block_q4_k) == 144 && sizeof(block_q5_k) == 176 && sizeof(block_q6_k) == 210,
                "no padding");
 
+/* The 6-bit numbers of group g of eight: of the first four groups in the low bits of a byte each,
+ * of the last four as a nibble each, with their upper two bits above the first four. */
+static inline void block_k_scale(const uint8_t scales[12], int g, int *sc, int *m) {
+    if (g < 4) {
+        *sc = scales[g] & 63;
+        *m = scales[g + 4] & 63;
+    } else {
+        *sc = (scales[g + 4] & 15) | (scales[g - 4] >> 6) << 4;
+        *m = scales[g + 4] >> 4 | (scales[g] >> 6) << 4;
+    }
+}
+
 #endif

@@ -47,10 +47,16 @@ static inline float dtype_from_bf16(uint16_t bits) {
 /* IEEE 754 binary16, subnormals, infinities and NaN included; exact. */
 float dtype_from_f16(uint16_t bits);
 
-/* out [n] f32 from n stored numbers (whole blocks) at data, which need not be aligned. */
+/* Rounded to the nearest, ties to even; beyond the largest number infinity, NaN stays NaN. */
+uint16_t dtype_to_f16(float value);
+uint16_t dtype_to_bf16(float value);
+
+/* out [n] f32 from n stored numbers (whole blocks) at data, which need not be aligned. Products of
+ * scales are rounded to float32 before they meet a number, as in ggml: (d * sc) * q - dmin * m. */
 void dtype_decode(dtype type, const void *data, size_t n, float *out);
 
-/* Index of the first number that is NaN or infinite, or -1. data need not be aligned. */
+/* Index of the first number that is NaN or infinite, or -1. data need not be aligned. Of a block
+ * type the first number of the first block (n is whole blocks) with a scale that is not finite. */
 int64_t dtype_find_not_finite(dtype type, const void *data, size_t n);
 
 #endif

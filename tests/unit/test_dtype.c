@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Decoding of stored numbers: all 65,536 values of both 16-bit formats against arithmetic, and the
- * search for numbers that are not finite.
+ * Decoding of stored numbers: all 65,536 values of both 16-bit formats against arithmetic, rounding
+ * to them, and the search for numbers that are not finite. Block types are in test_blocks.c.
  */
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -62,6 +63,54 @@ static void test_names_and_sizes(void **state) {
     assert_int_equal(dtype_bytes(DTYPE_F32), 4);
     assert_int_equal(dtype_bytes(DTYPE_F16), 2);
     assert_int_equal(dtype_bytes(DTYPE_BF16), 2);
+}
+
+static float next_up(float value) {
+    return nextafterf(value, INFINITY);
+}
+
+static float next_down(float value) {
+    return nextafterf(value, -INFINITY);
+}
+
+/* Between each number of a 16-bit format and the next one: what is nearer wins, the middle goes to
+ * the even one; `end` stands for the number after the largest finite one. */
+static void check_rounding(uint16_t (*encode)(float), float (*decode)(uint16_t), uint32_t infinity,
+                           double end) {
+    for (uint32_t bits = 0; bits < infinity; bits++) {
+        double low = (double)decode((uint16_t)bits);
+        double high = bits + 1 < infinity ? (double)decode((uint16_t)(bits + 1)) : end;
+        float middle = (float)((low + high) / 2);
+        uint32_t even = bits + (bits & 1);
+        assert_true((double)middle == (low + high) / 2);
+        assert_int_equal(encode((float)low), bits);
+        assert_int_equal(encode(middle), even);
+        assert_int_equal(encode(next_down(middle)), bits);
+        assert_int_equal(encode(next_up(middle)), bits + 1);
+        assert_int_equal(encode(-(float)low), bits | 0x8000);
+        assert_int_equal(encode(-middle), even | 0x8000);
+        assert_int_equal(encode(-next_up(middle)), (bits + 1) | 0x8000);
+    }
+    assert_int_equal(encode(INFINITY), infinity);
+    assert_int_equal(encode(-INFINITY), infinity | 0x8000);
+    assert_true(isnan(decode(encode(NAN))) && isnan(decode(encode(-NAN))));
+    assert_int_equal(encode(FLT_MAX), infinity);
+}
+
+static float from_bf16(uint16_t bits) {
+    return dtype_from_bf16(bits);
+}
+
+static void test_rounds_to_nearest(void **state) {
+    (void)state;
+    check_rounding(dtype_to_f16, dtype_from_f16, 0x7C00, 65536);
+    check_rounding(dtype_to_bf16, from_bf16, 0x7F80, 0x1p128);
+    /* A NaN whose payload lies in the lower half alone stays one. */
+    uint32_t wide = 0x7F800001u;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    assert_true(isnan(dtype_from_bf16(dtype_to_bf16(value))));
+    assert_true(isnan(dtype_from_f16(dtype_to_f16(value))));
 }
 
 /* At every byte of misalignment, and without touching what follows. */
@@ -142,7 +191,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_16_bit_value), cmocka_unit_test(test_known_values),
         cmocka_unit_test(test_names_and_sizes),    cmocka_unit_test(test_decodes_unaligned),
-        cmocka_unit_test(test_finds_not_finite),
+        cmocka_unit_test(test_finds_not_finite),   cmocka_unit_test(test_rounds_to_nearest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
