@@ -310,7 +310,9 @@ typedef enum um_request_attention {
 
 typedef enum um_precision {
     UM_PRECISION_REFERENCE = 0, /* float32 activations and sums over the stored weights */
-    UM_PRECISION_FAST = 1       /* not in this version: refused with UM_UNSUPPORTED */
+    /* The default. Weights of block types (GGUF's Q8_0, Q4_K ...) are repacked when the model is
+     * opened, and meet activations quantized to 8 bits by row and group of 32; all else as above. */
+    UM_PRECISION_FAST = 1
 } um_precision;
 
 #define UM_STOP_TOKENS_MAX 16
@@ -354,7 +356,8 @@ UM_API um_status um_model_inspect(const char *directory, int32_t mask_token, um_
 typedef struct um_engine um_engine;
 typedef struct um_request um_request;
 
-/* Progress of a long operation: `what` is "loading"; done and total are bytes. Called from the
+/* Progress of a long operation: `what` is "loading" (done and total are bytes), then, where weights
+ * are repacked, "packing" (bytes). Called from the
  * thread that called the library. */
 typedef void (*um_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
@@ -363,7 +366,7 @@ typedef struct um_engine_options {
     const char *directory; /* model directory or GGUF file, required; not kept */
     int32_t n_threads;     /* 0: one for each core this process may use */
     int32_t mask_token;    /* -1: from the model */
-    um_precision precision;
+    um_precision precision;  /* default UM_PRECISION_FAST */
     int64_t cache_tokens;    /* positions that the page pool can hold; 0: the model's context */
     um_progress_fn progress; /* may be NULL */
     void *progress_user;

@@ -21,6 +21,7 @@ static um_status compute(const options *o, const int32_t *ids, size_t n_ids, pro
     settings.directory = options_text(o, OPTION_MODEL);
     settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
+    settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
     settings.progress = progress_load;
     settings.progress_user = p;
     um_status status = um_engine_open(&settings, &engine, err);
@@ -58,7 +59,6 @@ static um_status run(const options *o, um_error *err) {
     TRY(options_require(o, OPTION_MODEL, err));
     TRY(options_require(o, OPTION_IDS, err));
     TRY(options_require(o, OPTION_OUTPUT, err));
-    TRY(run_options_check_precision(o, err));
     const char *text = options_text(o, OPTION_IDS);
     TRY(ids_parse(text, strlen(text), &ids, &n_ids, err));
     progress_init(&load, options_has(o, OPTION_VERBOSE));

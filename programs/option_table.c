@@ -160,7 +160,8 @@ const option_spec option_table[OPTION_COUNT] = {
     [OPTION_PREFILL_CHUNK] =
         INTEGER("prefill-chunk", 1, INT_MAXIMUM, RUN, "prompt tokens in one forward"),
     [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS | SCORE,
-                                "reference: float32 activations; fast is not in this version"),
+                                "fast (the default): 8-bit activations where weights are "
+                                "quantized; reference: float32 throughout"),
     [OPTION_THREADS] =
         INTEGER("threads", 1, 1024, RUN | LOGITS | SCORE, "threads (one for each core)"),
     [OPTION_MASK_TOKEN] = INTEGER("mask-token", 0, INT_MAXIMUM, RUN | LOGITS | INSPECT | SCORE,

@@ -16,7 +16,6 @@ static const um_request_attention attention_values[] = {UM_ATTENTION_OF_MODEL,
                                                         UM_ATTENTION_OF_BLOCKS};
 static const um_cache_mode cache_values[] = {UM_CACHE_EXACT, UM_CACHE_NONE, UM_CACHE_PREFIX,
                                              UM_CACHE_DUAL};
-enum { PRECISION_FAST = 1 };
 
 static const struct {
     option_id first, second;
@@ -41,12 +40,6 @@ static um_status check_sampling(const options *o, um_error *err) {
     return UM_OK;
 }
 
-um_status run_options_check_precision(const options *o, um_error *err) {
-    if (options_integer(o, OPTION_PRECISION, 0) == PRECISION_FAST)
-        FAIL(UM_INVALID, err, "--precision fast is not in this version; reference is");
-    return UM_OK;
-}
-
 um_status run_options_check(const options *o, const um_request_options *request, um_error *err) {
     TRY(options_require(o, OPTION_MODEL, err));
     for (size_t i = 0; i < sizeof contradictions / sizeof contradictions[0]; i++)
@@ -61,7 +54,6 @@ um_status run_options_check(const options *o, const um_request_options *request,
     for (size_t i = 0; i < sizeof of_watch / sizeof of_watch[0]; i++)
         if (options_has(o, of_watch[i]) && !options_has(o, OPTION_WATCH))
             FAIL(UM_INVALID, err, "--%s needs --watch", option_table[of_watch[i]].name);
-    TRY(run_options_check_precision(o, err));
     TRY(policy_options_check(request, err));
     return check_sampling(o, err);
 }

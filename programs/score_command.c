@@ -65,7 +65,7 @@ static um_status check(const options *o, um_error *err) {
                             err));
     if (options_has(o, OPTION_MASKS) && !options_has(o, OPTION_JSON))
         FAIL(UM_INVALID, err, "--masks needs --json");
-    return run_options_check_precision(o, err);
+    return UM_OK;
 }
 
 /* Told here, where it is the command line's fault whatever a file holds. */
@@ -89,6 +89,7 @@ static um_status open_engine(const options *o, const score_items *items, progres
     settings.directory = options_text(o, OPTION_MODEL);
     settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
+    settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
     settings.progress = progress_load;
     settings.progress_user = bar;
     TRY(um_model_inspect(settings.directory, settings.mask_token, &info, err));

@@ -19,6 +19,7 @@ enum {
 void um_engine_options_init(um_engine_options *options) {
     memset(options, 0, sizeof *options);
     options->mask_token = -1;
+    options->precision = UM_PRECISION_FAST;
 }
 
 um_status um_model_inspect(const char *directory, int32_t mask_token, um_model_info *info,
@@ -37,8 +38,10 @@ static double gigabytes(int64_t n_bytes) {
 
 /* Weights are mapped and may be dropped and read again, but a model that does not fit reads them
  * from disk at every step: that is no way to run, and is said instead. */
-static um_status check_memory(const model *m, int64_t n_positions, um_error *err) {
+static um_status check_memory(const model *m, int64_t n_positions, bool is_fast, um_error *err) {
     int64_t weights = model_weight_bytes(m), available = system_memory_bytes(), cache, needed;
+    /* Repacked blocks are a copy, a few per cent larger at most. */
+    if (is_fast) weights += model_info(m)->bytes_blocks / 32 * 33;
     if (__builtin_mul_overflow(n_positions, model_info(m)->cache_bytes_per_token, &cache) ||
         __builtin_add_overflow(cache, weights, &needed))
         FAIL(UM_NO_MEMORY, err, "a cache of %lld positions is larger than any memory",
@@ -64,7 +67,8 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
         FAIL(UM_INVALID, err, "cache_tokens: expected 1 to %d, found %lld", INT32_MAX - KV_PAGE_LEN,
              (long long)n_tokens);
     int32_t n_pages = (int32_t)((n_tokens + KV_PAGE_LEN - 1) / KV_PAGE_LEN);
-    TRY(check_memory(engine->mdl, (int64_t)n_pages * KV_PAGE_LEN, err));
+    TRY(check_memory(engine->mdl, (int64_t)n_pages * KV_PAGE_LEN,
+                     options->precision == UM_PRECISION_FAST, err));
     TRY(device_open(options->n_threads, &engine->dev, err));
     TRY(model_check_weights(engine->mdl, engine->dev, options->progress, options->progress_user,
                             err));
@@ -76,15 +80,18 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
     /* No sequence is longer than the pool, nor than the context rounded up to a block. */
     int64_t n_positions = (int64_t)n_pages * KV_PAGE_LEN;
     int64_t n_longest = 2 * (int64_t)info->context;
-    return model_prepare(engine->mdl, (int32_t)(n_positions < n_longest ? n_positions : n_longest),
-                         err);
+    TRY(model_prepare(engine->mdl, (int32_t)(n_positions < n_longest ? n_positions : n_longest),
+                      err));
+    return model_pack(engine->mdl, engine->dev, options->precision == UM_PRECISION_FAST,
+                      options->progress, options->progress_user, err);
 }
 
 um_status um_engine_open(const um_engine_options *options, um_engine **out, um_error *err) {
     if (!options || !options->directory || !out)
         FAIL(UM_INVALID, err, "the model's directory is missing");
-    if (options->precision != UM_PRECISION_REFERENCE)
-        FAIL(UM_UNSUPPORTED, err, "precision: expected reference; fast is not in this version");
+    if (options->precision != UM_PRECISION_REFERENCE && options->precision != UM_PRECISION_FAST)
+        FAIL(UM_INVALID, err, "precision: expected reference (0) or fast (1), found %d",
+             (int)options->precision);
     um_engine *engine = memory_calloc(1, sizeof *engine);
     if (!engine) FAIL(UM_NO_MEMORY, err, "no memory for an engine");
     pthread_mutex_init(&engine->step_lock, NULL);
@@ -106,6 +113,7 @@ void um_engine_close(um_engine **handle) {
     plan_deinit(&engine->plan);
     memory_free(engine->kv);
     page_pool_destroy(engine->pool);
+    if (engine->mdl) model_unpack(engine->mdl, engine->dev);
     device_close(engine->dev);
     model_close(engine->mdl);
     pthread_mutex_destroy(&engine->state_lock);

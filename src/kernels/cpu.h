@@ -15,10 +15,12 @@
 #include "base/rng.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
+#include "kernels/packed.h"
 #include "quant/dtype.h"
 
 enum {
     ATTEND_QUERIES_MAX = 32, /* queries of an attend_tile */
+    DECODED_ROWS = 4,        /* rows of a block type that are decoded at once */
     HEAD_TILE = 256          /* vocabulary tile of the head; even; part of the results' bits */
 };
 
@@ -67,7 +69,9 @@ typedef struct gumbel_best {
 
 typedef struct cpu_kernels {
     const char *name;
-    void (*matmul)(const matmul_tile *tile);
+    void (*matmul)(const matmul_tile *tile); /* not of block types: see cpu_matmul */
+    void (*pack)(const pack_tile *tile);     /* kernels/packed.h */
+    void (*matmul_packed)(const packed_tile *tile);
     /* out [n] f32 from stored numbers. */
     void (*decode)(dtype type, const void *data, size_t n, float *out);
     /* One row; y may be x. */
@@ -95,6 +99,8 @@ typedef struct cpu_kernels {
 typedef struct cpu_device {
     device base;
     cpu_kernels kernels;
+    float *decoded;       /* [n_workers, DECODED_ROWS, decoded_width], or NULL */
+    size_t decoded_width; /* see device_reserve_decode */
 } cpu_device;
 
 static inline const cpu_kernels *cpu_kernels_of(const device *dev) {
@@ -125,6 +131,11 @@ void cpu_fill_avx512(cpu_kernels *k); /* only where cpu_has_avx512; over cpu_fil
 bool cpu_has_avx2(void);              /* AVX2, FMA, F16C and the system saves their registers */
 bool cpu_has_avx512(void);            /* AVX-512 F, BW, VL, DQ as well */
 
+bool cpu_has_vnni(void); /* AVX-512 VNNI */
+
+void packed_fill_scalar(cpu_kernels *k);
+void packed_fill_avx2(cpu_kernels *k);
+void packed_fill_avx512(cpu_kernels *k); /* only where cpu_has_vnni */
 void matmul_fill_scalar(cpu_kernels *k);
 void matmul_fill_avx2(cpu_kernels *k);
 void matmul_fill_avx512(cpu_kernels *k);
@@ -144,8 +155,30 @@ double gumbel_key(float l, double temperature, double u);
 /* ---- Operations (kernels/ops.h says what they do) ---------------------------------------------
  */
 
+/* kernels->matmul for every type: rows of block types are decoded to float32 first, into memory
+ * that device_reserve_decode has set aside. */
+void cpu_matmul(const device *dev, const matmul_tile *tile, int i_worker);
+
+/* Quantizes groups [first_group, end_group) of one block of at most 16 rows; row r is x + (rows ?
+ * rows[r] : r) * n_in. */
+void cpu_pack_block(const cpu_kernels *kernels, unsigned char *records, const float *x,
+                    const int32_t *rows, int32_t n_rows, int32_t n_in, int32_t first_group,
+                    int32_t end_group);
+/* Quantizes rows x + rows[r] * n_in (rows NULL: r) over the pool. */
+void cpu_pack_gathered(device *dev, void *packed, const float *x, const int32_t *rows,
+                       int32_t n_rows, int32_t n_in);
+/* Panels [first_panel, end_panel) of w by n_rows rows in blocks; y points at the first panel's
+ * first output of row 0. */
+void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
+                       const unsigned char *blocks, const matrix *w, const float *bias,
+                       int32_t n_rows, int32_t first_panel, int32_t end_panel);
+
 um_status cpu_linear(device *dev, float *y, const float *x, const matrix *w, const float *bias,
                      int32_t n_rows);
+size_t cpu_pack_scratch(const device *dev, int32_t n_rows, int32_t n_in);
+um_status cpu_pack_rows(device *dev, void *packed, const float *x, int32_t n_rows, int32_t n_in);
+um_status cpu_linear_packed(device *dev, float *y, const void *packed, const matrix *w,
+                            const float *bias, int32_t n_rows);
 um_status cpu_embed(device *dev, float *y, const matrix *table, const int32_t *tokens,
                     int32_t n_rows);
 um_status cpu_rms_norm(device *dev, float *y, const float *x, const float *gain, int32_t n_rows,

@@ -41,12 +41,15 @@ static int32_t rows_end(const rows_task *task, int i_task) {
 static void embed_rows(void *context, int i_task, int i_worker) {
     (void)i_worker;
     const rows_task *t = context;
-    size_t n = (size_t)t->table->n_in, row_bytes = n * dtype_bytes(t->table->type);
+    size_t n = (size_t)t->table->n_in, row_bytes = dtype_size(t->table->type, n);
     for (int32_t r = i_task * t->rows_a_task; r < rows_end(t, i_task); r++) {
         assert(t->tokens[r] >= 0 && t->tokens[r] < t->table->n_out);
-        const unsigned char *row = (const unsigned char *)t->table->data;
-        t->kernels->decode(t->table->type, row + (size_t)t->tokens[r] * row_bytes, n,
-                           t->y + (size_t)r * n);
+        const unsigned char *row =
+            (const unsigned char *)t->table->data + (size_t)t->tokens[r] * row_bytes;
+        if (dtype_is_block(t->table->type))
+            dtype_decode(t->table->type, row, n, t->y + (size_t)r * n);
+        else
+            t->kernels->decode(t->table->type, row, n, t->y + (size_t)r * n);
     }
 }
 

@@ -19,9 +19,15 @@ bool cpu_has_avx512(void) {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+bool cpu_has_vnni(void) {
+    __builtin_cpu_init();
+    return cpu_has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
 void cpu_fill_avx2(cpu_kernels *k) {
     k->name = "avx2";
     matmul_fill_avx2(k);
+    packed_fill_avx2(k);
     rows_fill_avx2(k);
     attention_fill_avx2(k);
     head_fill_avx2(k);
@@ -30,6 +36,7 @@ void cpu_fill_avx2(cpu_kernels *k) {
 void cpu_fill_avx512(cpu_kernels *k) {
     k->name = "avx512";
     matmul_fill_avx512(k);
+    if (cpu_has_vnni()) packed_fill_avx512(k);
     rows_fill_avx512(k);
     attention_fill_avx512(k);
     head_fill_avx512(k);

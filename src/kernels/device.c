@@ -14,6 +14,9 @@
 
 static const kernel_ops cpu_ops = {
     .linear = cpu_linear,
+    .pack_scratch = cpu_pack_scratch,
+    .pack_rows = cpu_pack_rows,
+    .linear_packed = cpu_linear_packed,
     .embed = cpu_embed,
     .rms_norm = cpu_rms_norm,
     .rope = cpu_rope,
@@ -33,6 +36,7 @@ static const kernel_ops cpu_ops = {
 void cpu_fill_scalar(cpu_kernels *k) {
     k->name = "scalar";
     matmul_fill_scalar(k);
+    packed_fill_scalar(k);
     rows_fill_scalar(k);
     attention_fill_scalar(k);
     head_fill_scalar(k);
@@ -77,7 +81,20 @@ um_status device_open(int n_threads, device **out, um_error *err) {
 void device_close(device *dev) {
     if (!dev) return;
     thread_pool_destroy(dev->pool);
+    memory_free(((cpu_device *)dev)->decoded);
     memory_free(dev);
+}
+
+um_status device_reserve_decode(device *dev, size_t n_in, um_error *err) {
+    cpu_device *cpu = (cpu_device *)dev;
+    if (n_in <= cpu->decoded_width) return UM_OK;
+    memory_free(cpu->decoded);
+    cpu->decoded_width = 0;
+    cpu->decoded = memory_alloc_array((size_t)thread_pool_size(dev->pool),
+                                      DECODED_ROWS * n_in * sizeof(float));
+    if (!cpu->decoded) FAIL(UM_NO_MEMORY, err, "no memory to decode rows of %zu numbers", n_in);
+    cpu->decoded_width = n_in;
+    return UM_OK;
 }
 
 /* What calloc returned stands in the 64 bytes before the aligned block. */

@@ -26,6 +26,10 @@ typedef struct device {
 um_status device_open(int n_threads, device **dev, um_error *err);
 void device_close(device *dev); /* accepts NULL */
 
+/* Sets memory aside so that products with float32 activations can decode block types of up to n_in
+ * numbers a row; needed before the first such product. */
+um_status device_reserve_decode(device *dev, size_t n_in, um_error *err);
+
 /* Memory of the device, 64-byte aligned, zeroed; freed with device_free. */
 um_status device_alloc(device *dev, size_t n_bytes, void **memory, um_error *err);
 void device_free(device *dev, void *memory); /* accepts NULL */

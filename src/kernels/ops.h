@@ -26,11 +26,14 @@
 /* Positions in a page of the cache. Fixed: kernels vectorise over the positions of a page. */
 enum { KV_PAGE_LEN = 32 };
 
-/* A stored weight [n_out, n_in]; borrowed from the file map. data need not be aligned. */
+/* A stored weight [n_out, n_in]; borrowed from the file map. data need not be aligned. A weight of
+ * a block type may have a packed twin (kernels/packed.h), which then takes part in products with
+ * quantized activations; products with float32 activations decode the stored blocks. */
 typedef struct matrix {
     const void *data;
     dtype type;
     int32_t n_out, n_in;
+    const unsigned char *packed; /* NULL: none */
 } matrix;
 
 /* One sequence's pages: page i holds positions i * KV_PAGE_LEN onward. */
@@ -116,7 +119,8 @@ typedef struct mlp_weights {
 
 /* y[r] = sum over k = 0..n_active-1, in this order, of weights[r, k] * mlp(experts[ids[r, k]],
  * x[r]). Rows are gathered by expert, so each expert's weights are read once. x, y [n_rows,
- * hidden]; all experts have the same shapes and type. y is overwritten. */
+ * hidden]; all experts have the same shapes and type, and all
+ * their weights are packed, or none. y is overwritten. */
 typedef struct experts_args {
     const float *x;
     float *y;
@@ -195,6 +199,13 @@ typedef struct kernel_ops {
      * bias [n_out] or NULL. Float32 sums. Tolerance: NMSE 1e-12. */
     um_status (*linear)(device *dev, float *y, const float *x, const matrix *w, const float *bias,
                         int32_t n_rows);
+    /* The same on w->packed, with activations that pack_rows has quantized, once for all products
+     * that read them: kernels/packed.h has the formula. Every tier gives the same bits.
+     * packed [pack_scratch bytes], 64-byte aligned; n_in is whole groups of 32. */
+    size_t (*pack_scratch)(const device *dev, int32_t n_rows, int32_t n_in);
+    um_status (*pack_rows)(device *dev, void *packed, const float *x, int32_t n_rows, int32_t n_in);
+    um_status (*linear_packed)(device *dev, float *y, const void *packed, const matrix *w,
+                               const float *bias, int32_t n_rows);
     /* y[r] = table[tokens[r]]: [n_rows, n_in] f32 from the rows of [vocab, n_in]. Exact. */
     um_status (*embed)(device *dev, float *y, const matrix *table, const int32_t *tokens,
                        int32_t n_rows);

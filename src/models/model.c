@@ -264,6 +264,16 @@ um_status model_prepare(model *m, int32_t n_positions, um_error *err) {
     return transformer_build_rope(&m->weights, n_positions, err);
 }
 
+um_status model_pack(model *m, device *dev, bool is_fast, um_progress_fn progress, void *user,
+                     um_error *err) {
+    if (is_fast) TRY(transformer_pack(&m->weights, dev, progress, user, err));
+    return device_reserve_decode(dev, (size_t)transformer_widest_decoded(&m->weights), err);
+}
+
+void model_unpack(model *m, device *dev) {
+    transformer_unpack(&m->weights, dev);
+}
+
 size_t model_scratch_bytes(const model *m, device *dev, const model_batch *batch) {
     return transformer_scratch_bytes(&m->weights, dev, batch);
 }

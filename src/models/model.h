@@ -58,6 +58,11 @@ um_status model_check_weights(const model *m, device *dev, um_progress_fn progre
                               um_error *err);
 /* Makes ready for positions [0, n_positions). Once, before the first forward. */
 um_status model_prepare(model *m, int32_t n_positions, um_error *err);
+/* After model_prepare. is_fast: weights of block types get packed twins, for products with quantized
+ * activations; otherwise they are decoded in every product. model_unpack before the device closes. */
+um_status model_pack(model *m, device *dev, bool is_fast, um_progress_fn progress, void *user,
+                     um_error *err);
+void model_unpack(model *m, device *dev);
 
 /* Bytes of scratch that a forward of this batch needs; SIZE_MAX where it overflows. */
 size_t model_scratch_bytes(const model *m, device *dev, const model_batch *batch);

@@ -190,7 +190,7 @@ def test_logits(folder):
     run("logits", "-m", DEMO, "--ids", "3", "--block", "1", "--threads", "1", "-o", path)
     refused("logits", "-m", DEMO, "--ids", "3", "-o", folder + "/no/where", code=1, says="cannot write")
     refused("logits", "-m", DEMO, "--ids", "3", "-o", "/dev/full", code=1, says="No space left")
-    refused("logits", "-m", DEMO, "--ids", "3", "--precision", "fast", "-o", path, code=2, says="precision")
+    refused("logits", "-m", DEMO, "--ids", "3", "--precision", "double", "-o", path, code=2, says="precision")
     check(os.listdir(folder) == ["out.safetensors"], "something is left behind")
 
 
