@@ -193,9 +193,11 @@ static void bench_experts(device *dev) {
         size_t n = HIDDEN * INNER;
         unsigned char *w = weights(DTYPE_BF16, n * 3 * EXPERTS);
         for (size_t e = 0; e < EXPERTS; e++) {
-            experts[e].gate = (matrix){w + 2 * n * (3 * e), DTYPE_BF16, INNER, HIDDEN, NULL};
-            experts[e].up = (matrix){w + 2 * n * (3 * e + 1), DTYPE_BF16, INNER, HIDDEN, NULL};
-            experts[e].down = (matrix){w + 2 * n * (3 * e + 2), DTYPE_BF16, HIDDEN, INNER, NULL};
+            experts[e].gate = (matrix){w + 2 * n * (3 * e), DTYPE_BF16, INNER, HIDDEN, NULL, false};
+            experts[e].up =
+                (matrix){w + 2 * n * (3 * e + 1), DTYPE_BF16, INNER, HIDDEN, NULL, false};
+            experts[e].down =
+                (matrix){w + 2 * n * (3 * e + 2), DTYPE_BF16, HIDDEN, INNER, NULL, false};
         }
         int32_t ids[96 * ACTIVE];
         for (int i = 0; i < 96 * ACTIVE; i++) ids[i] = (i * 7 + i / ACTIVE) % EXPERTS;

@@ -311,7 +311,9 @@ typedef enum um_request_attention {
 typedef enum um_precision {
     UM_PRECISION_REFERENCE = 0, /* float32 activations and sums over the stored weights */
     /* The default. Weights of block types (GGUF's Q8_0, Q4_K ...) are repacked when the model is
-     * opened, and meet activations quantized to 8 bits by row and group of 32; all else as above. */
+     * opened, and meet activations quantized to 8 bits by row and group of 32. Weights of bfloat16
+     * meet activations rounded to bfloat16 where the processor is faster so (AMX). All else as
+     * above. */
     UM_PRECISION_FAST = 1
 } um_precision;
 
@@ -382,7 +384,7 @@ UM_API um_status um_engine_open(const um_engine_options *options, um_engine **en
 UM_API void um_engine_close(um_engine **engine);
 /* Borrowed; valid until the engine is closed. */
 UM_API const um_model_info *um_engine_info(const um_engine *engine);
-/* "scalar", "avx2" or "avx512": the kernels in use. Constant string. */
+/* "scalar", "avx2", "avx512" or "amx": the kernels in use. Constant string. */
 UM_API const char *um_engine_kernels(const um_engine *engine);
 UM_API int32_t um_engine_threads(const um_engine *engine);
 

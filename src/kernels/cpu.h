@@ -72,6 +72,9 @@ typedef struct cpu_kernels {
     void (*matmul)(const matmul_tile *tile); /* not of block types: see cpu_matmul */
     void (*pack)(const pack_tile *tile);     /* kernels/packed.h */
     void (*matmul_packed)(const packed_tile *tile);
+    void (*pack_bf16)(const pack_tile *tile);
+    void (*matmul_bf16)(const bf16_tile *tile);
+    bool has_bf16; /* matmul_bf16 is faster than matmul here */
     /* out [n] f32 from stored numbers. */
     void (*decode)(dtype type, const void *data, size_t n, float *out);
     /* One row; y may be x. */
@@ -127,15 +130,18 @@ static inline size_t round_up_64(size_t n_bytes) {
 
 void cpu_fill_scalar(cpu_kernels *k);
 void cpu_fill_avx2(cpu_kernels *k);   /* only where cpu_has_avx2 */
+void cpu_fill_amx(cpu_kernels *k);    /* only where cpu_has_amx; over cpu_fill_avx512 */
 void cpu_fill_avx512(cpu_kernels *k); /* only where cpu_has_avx512; over cpu_fill_avx2 */
 bool cpu_has_avx2(void);              /* AVX2, FMA, F16C and the system saves their registers */
 bool cpu_has_avx512(void);            /* AVX-512 F, BW, VL, DQ as well */
 
 bool cpu_has_vnni(void); /* AVX-512 VNNI */
+bool cpu_has_amx(void);  /* tiles with bfloat16, granted to this process */
 
 void packed_fill_scalar(cpu_kernels *k);
 void packed_fill_avx2(cpu_kernels *k);
 void packed_fill_avx512(cpu_kernels *k); /* only where cpu_has_vnni */
+void packed_fill_amx(cpu_kernels *k);    /* only where cpu_has_amx */
 void matmul_fill_scalar(cpu_kernels *k);
 void matmul_fill_avx2(cpu_kernels *k);
 void matmul_fill_avx512(cpu_kernels *k);
@@ -161,12 +167,12 @@ void cpu_matmul(const device *dev, const matmul_tile *tile, int i_worker);
 
 /* Quantizes groups [first_group, end_group) of one block of at most 16 rows; row r is x + (rows ?
  * rows[r] : r) * n_in. */
-void cpu_pack_block(const cpu_kernels *kernels, unsigned char *records, const float *x,
-                    const int32_t *rows, int32_t n_rows, int32_t n_in, int32_t first_group,
-                    int32_t end_group);
+void cpu_pack_block(const cpu_kernels *kernels, packed_form form, unsigned char *records,
+                    const float *x, const int32_t *rows, int32_t n_rows, int32_t n_in,
+                    int32_t first_group, int32_t end_group);
 /* Quantizes rows x + rows[r] * n_in (rows NULL: r) over the pool. */
-void cpu_pack_gathered(device *dev, void *packed, const float *x, const int32_t *rows,
-                       int32_t n_rows, int32_t n_in);
+void cpu_pack_gathered(device *dev, packed_form form, void *packed, const float *x,
+                       const int32_t *rows, int32_t n_rows, int32_t n_in);
 /* Panels [first_panel, end_panel) of w by n_rows rows in blocks; y points at the first panel's
  * first output of row 0. */
 void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
@@ -176,7 +182,8 @@ void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
 um_status cpu_linear(device *dev, float *y, const float *x, const matrix *w, const float *bias,
                      int32_t n_rows);
 size_t cpu_pack_scratch(const device *dev, int32_t n_rows, int32_t n_in);
-um_status cpu_pack_rows(device *dev, void *packed, const float *x, int32_t n_rows, int32_t n_in);
+um_status cpu_pack_rows(device *dev, packed_form form, void *packed, const float *x, int32_t n_rows,
+                        int32_t n_in);
 um_status cpu_linear_packed(device *dev, float *y, const void *packed, const matrix *w,
                             const float *bias, int32_t n_rows);
 um_status cpu_embed(device *dev, float *y, const matrix *table, const int32_t *tokens,

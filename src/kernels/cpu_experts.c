@@ -36,7 +36,7 @@ typedef struct experts_task {
     int32_t *touched;            /* [n_touched] experts with rows */
     int32_t n_touched;
     int32_t hidden, inner, n_chunks, rows_a_task;
-    bool is_packed;
+    packed_form form;
 } experts_task;
 
 /* Lays the scratch out; base NULL gives the size alone. */
@@ -46,7 +46,7 @@ static size_t lay_out(const experts_args *a, unsigned char *base, experts_task *
     size_t inner_bytes = round_up_64(n_slots * (size_t)t->inner * sizeof(float));
     size_t n_experts = (size_t)a->n_experts;
     size_t n_blocks = n_slots / PACKED_ROWS + (n_experts < n_slots ? n_experts : n_slots);
-    if (!t->is_packed) n_blocks = 0;
+    if (t->form == FORM_FLOAT) n_blocks = 0;
     size_t sizes[11] = {round_up_64(((size_t)a->n_experts + 1) * sizeof(int32_t)),
                         index_bytes,
                         index_bytes,
@@ -56,8 +56,8 @@ static size_t lay_out(const experts_args *a, unsigned char *base, experts_task *
                         round_up_64(n_experts * sizeof(int32_t)),
                         round_up_64((n_experts + 1) * sizeof(int32_t)),
                         round_up_64(n_blocks * sizeof(int32_t)),
-                        round_up_64(n_blocks * packed_rows_bytes(1, t->hidden)),
-                        round_up_64(n_blocks * packed_rows_bytes(1, t->inner))};
+                        round_up_64(n_blocks * packed_rows_bytes(t->form, 1, t->hidden)),
+                        round_up_64(n_blocks * packed_rows_bytes(t->form, 1, t->inner))};
     void *parts[11] = {NULL};
     for (int i = 0; i < 11; i++) {
         if (base) parts[i] = base + at;
@@ -82,7 +82,7 @@ size_t cpu_experts_scratch(const device *dev, const experts_args *args) {
     if (args->n_rows <= 0) return 0;
     experts_task task = {.hidden = args->experts[0].gate.n_in,
                          .inner = args->experts[0].gate.n_out,
-                         .is_packed = args->experts[0].gate.packed != NULL};
+                         .form = matrix_form(&args->experts[0].gate)};
     return lay_out(args, NULL, &task);
 }
 
@@ -171,7 +171,8 @@ static void pack_block(void *context, int i_task, int i_worker) {
     int32_t expert = t->expert_of[i_task];
     int32_t place = t->first[expert] + (i_task - t->first_block[expert]) * PACKED_ROWS;
     int32_t n_rows = t->first[expert + 1] - place;
-    cpu_pack_block(t->kernels, t->x_blocks + (size_t)i_task * packed_rows_bytes(1, t->hidden),
+    cpu_pack_block(t->kernels, t->form,
+                   t->x_blocks + (size_t)i_task * packed_rows_bytes(t->form, 1, t->hidden),
                    t->args->x, t->row_of + place, n_rows < PACKED_ROWS ? n_rows : PACKED_ROWS,
                    t->hidden, 0, t->hidden / PACKED_GROUP);
 }
@@ -185,7 +186,7 @@ static void gate_and_up_packed(void *context, int i_task, int i_worker) {
     int32_t n = t->inner - first < CHUNK ? t->inner - first : CHUNK;
     const mlp_weights *w = &t->args->experts[expert];
     size_t block = (size_t)t->first_block[expert], inner = (size_t)t->inner;
-    const unsigned char *x = t->x_blocks + block * packed_rows_bytes(1, t->hidden);
+    const unsigned char *x = t->x_blocks + block * packed_rows_bytes(t->form, 1, t->hidden);
     float *gate = t->gate + (size_t)place * inner, *up = t->up + (size_t)place * inner;
     int32_t first_panel = first / PANEL_OUTS;
     int32_t end_panel = first_panel + packed_panels(n);
@@ -198,10 +199,10 @@ static void gate_and_up_packed(void *context, int i_task, int i_worker) {
         t->kernels->swiglu(row, row, up + (size_t)r * inner + (size_t)first, (size_t)n);
     }
     for (int32_t r = 0; r < n_rows; r += PACKED_ROWS, block++)
-        cpu_pack_block(t->kernels, t->inner_blocks + block * packed_rows_bytes(1, t->inner),
-                       gate + (size_t)r * inner, NULL,
-                       n_rows - r < PACKED_ROWS ? n_rows - r : PACKED_ROWS, t->inner,
-                       first / PACKED_GROUP, (first + n) / PACKED_GROUP);
+        cpu_pack_block(
+            t->kernels, t->form, t->inner_blocks + block * packed_rows_bytes(t->form, 1, t->inner),
+            gate + (size_t)r * inner, NULL, n_rows - r < PACKED_ROWS ? n_rows - r : PACKED_ROWS,
+            t->inner, first / PACKED_GROUP, (first + n) / PACKED_GROUP);
 }
 
 static void down_packed(void *context, int i_task, int i_worker) {
@@ -212,7 +213,8 @@ static void down_packed(void *context, int i_task, int i_worker) {
     int32_t n = t->hidden - first < DOWN_CHUNK ? t->hidden - first : DOWN_CHUNK;
     size_t block = (size_t)t->first_block[expert];
     cpu_packed_panels(t->kernels, t->down + (size_t)place * (size_t)t->hidden + first,
-                      (size_t)t->hidden, t->inner_blocks + block * packed_rows_bytes(1, t->inner),
+                      (size_t)t->hidden,
+                      t->inner_blocks + block * packed_rows_bytes(t->form, 1, t->inner),
                       &t->args->experts[expert].down, NULL, n_rows, first / PANEL_OUTS,
                       first / PANEL_OUTS + packed_panels(n));
 }
@@ -250,12 +252,12 @@ um_status cpu_experts(device *dev, const experts_args *args, void *scratch) {
     experts_task task = {.dev = dev,
                          .kernels = cpu_kernels_of(dev),
                          .args = args,
-                         .is_packed = args->experts[0].gate.packed != NULL,
+                         .form = matrix_form(&args->experts[0].gate),
                          .hidden = args->experts[0].gate.n_in,
                          .inner = args->experts[0].gate.n_out};
     lay_out(args, scratch, &task);
     sort_slots(args, &task);
-    if (task.is_packed) {
+    if (task.form != FORM_FLOAT) {
         run_packed(dev, &task);
     } else {
         task.n_chunks = (task.inner + CHUNK - 1) / CHUNK;

@@ -56,13 +56,15 @@ static size_t lay_out(const device *dev, const head_args *a, unsigned char *base
     size_t vocab = (size_t)a->w.n_out, n_tiles = (vocab + HEAD_TILE - 1) / HEAD_TILE, at = 0;
     t->worker_floats = (n_used + 1) * HEAD_TILE;
     size_t workers = (size_t)thread_pool_size(dev->pool);
-    size_t sizes[7] = {round_up_64(n_rows * sizeof(int32_t)),
-                       round_up_64(n_rows * sizeof(int32_t)),
-                       round_up_64(n_requests * sizeof(int32_t)),
-                       round_up_64(n_requests * n_tiles * sizeof(partial)),
-                       round_up_64((size_t)n_stored * vocab * sizeof(float)),
-                       round_up_64(workers * t->worker_floats * sizeof(float)),
-                       a->w.packed ? packed_rows_bytes((int32_t)n_used, a->w.n_in) : 0};
+    packed_form form = matrix_form(&a->w);
+    size_t sizes[7] = {
+        round_up_64(n_rows * sizeof(int32_t)),
+        round_up_64(n_rows * sizeof(int32_t)),
+        round_up_64(n_requests * sizeof(int32_t)),
+        round_up_64(n_requests * n_tiles * sizeof(partial)),
+        round_up_64((size_t)n_stored * vocab * sizeof(float)),
+        round_up_64(workers * t->worker_floats * sizeof(float)),
+        form != FORM_FLOAT ? packed_rows_bytes(form, (int32_t)n_used, a->w.n_in) : 0};
     void *parts[7] = {NULL};
     for (int i = 0; i < 7; i++) {
         if (base) parts[i] = base + at;
@@ -94,7 +96,7 @@ static void use_row(head_task *t, int32_t row) {
 
 static void multiply(const head_task *t, int32_t first, int32_t n, float *logits, int i_worker) {
     const head_args *a = t->args;
-    if (a->w.packed) {
+    if (matrix_form(&a->w) != FORM_FLOAT) {
         cpu_packed_panels(t->kernels, logits, HEAD_TILE, t->packed_rows, &a->w, NULL, t->n_used,
                           first / PANEL_OUTS, (first + n + PANEL_OUTS - 1) / PANEL_OUTS);
         return;
@@ -297,8 +299,9 @@ um_status cpu_head(device *dev, const head_args *args, void *scratch) {
         if (q->guide_row >= 0) use_row(&task, q->guide_row);
         task.stored[i] = is_truncated(q) ? task.n_stored++ : -1;
     }
-    if (args->w.packed)
-        cpu_pack_gathered(dev, task.packed_rows, args->x, task.used_rows, task.n_used,
+    packed_form form = matrix_form(&args->w);
+    if (form != FORM_FLOAT)
+        cpu_pack_gathered(dev, form, task.packed_rows, args->x, task.used_rows, task.n_used,
                           args->w.n_in);
     thread_pool_run(dev->pool, run_tile, &task, task.n_tiles);
     for (int32_t i = 0; i < args->n_requests; i++) finish(&task, i);

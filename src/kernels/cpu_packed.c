@@ -12,22 +12,26 @@ enum { GROUPS_A_TASK = 16, TASKS_PER_THREAD = 8, PANELS_MAX = 8 };
 
 typedef struct pack_task {
     const cpu_kernels *kernels;
+    packed_form form;
     unsigned char *records;
     const float *x;
     const int32_t *rows;
     int32_t n_rows, n_in, n_cuts;
 } pack_task;
 
-void cpu_pack_block(const cpu_kernels *kernels, unsigned char *records, const float *x,
-                    const int32_t *rows, int32_t n_rows, int32_t n_in, int32_t first_group,
-                    int32_t end_group) {
-    pack_tile tile = {.records = records + (size_t)first_group * RECORD_BYTES,
+void cpu_pack_block(const cpu_kernels *kernels, packed_form form, unsigned char *records,
+                    const float *x, const int32_t *rows, int32_t n_rows, int32_t n_in,
+                    int32_t first_group, int32_t end_group) {
+    pack_tile tile = {.records = records + (size_t)first_group * packed_record_bytes(form),
                       .n_rows = n_rows,
                       .n_groups = end_group - first_group};
     for (int32_t r = 0; r < n_rows; r++)
         tile.x[r] =
             x + (size_t)(rows ? rows[r] : r) * (size_t)n_in + (size_t)first_group * PACKED_GROUP;
-    kernels->pack(&tile);
+    if (form == FORM_BF16)
+        kernels->pack_bf16(&tile);
+    else
+        kernels->pack(&tile);
 }
 
 static void pack_part(void *context, int i_task, int i_worker) {
@@ -38,14 +42,16 @@ static void pack_part(void *context, int i_task, int i_worker) {
     int32_t end = n_groups - first < GROUPS_A_TASK ? n_groups : first + GROUPS_A_TASK;
     int32_t n_rows = t->n_rows - first_row < PACKED_ROWS ? t->n_rows - first_row : PACKED_ROWS;
     const float *x = t->rows ? t->x : t->x + (size_t)first_row * (size_t)t->n_in;
-    cpu_pack_block(t->kernels, t->records + (size_t)block * (size_t)n_groups * RECORD_BYTES, x,
+    cpu_pack_block(t->kernels, t->form,
+                   t->records + (size_t)block * (size_t)n_groups * packed_record_bytes(t->form), x,
                    t->rows ? t->rows + first_row : NULL, n_rows, t->n_in, first, end);
 }
 
-void cpu_pack_gathered(device *dev, void *packed, const float *x, const int32_t *rows,
-                       int32_t n_rows, int32_t n_in) {
+void cpu_pack_gathered(device *dev, packed_form form, void *packed, const float *x,
+                       const int32_t *rows, int32_t n_rows, int32_t n_in) {
     assert(n_in % PACKED_GROUP == 0);
     pack_task task = {.kernels = cpu_kernels_of(dev),
+                      .form = form,
                       .records = packed,
                       .x = x,
                       .rows = rows,
@@ -57,17 +63,32 @@ void cpu_pack_gathered(device *dev, void *packed, const float *x, const int32_t 
 
 size_t cpu_pack_scratch(const device *dev, int32_t n_rows, int32_t n_in) {
     (void)dev;
-    return n_rows > 0 ? packed_rows_bytes(n_rows, n_in) : 0;
+    return n_rows > 0 ? packed_rows_bytes(FORM_BF16, n_rows, n_in) : 0; /* the larger one */
 }
 
-um_status cpu_pack_rows(device *dev, void *packed, const float *x, int32_t n_rows, int32_t n_in) {
-    if (n_rows > 0) cpu_pack_gathered(dev, packed, x, NULL, n_rows, n_in);
+um_status cpu_pack_rows(device *dev, packed_form form, void *packed, const float *x, int32_t n_rows,
+                        int32_t n_in) {
+    if (n_rows > 0) cpu_pack_gathered(dev, form, packed, x, NULL, n_rows, n_in);
     return UM_OK;
 }
 
 void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
                        const unsigned char *blocks, const matrix *w, const float *bias,
                        int32_t n_rows, int32_t first_panel, int32_t end_panel) {
+    if (matrix_form(w) == FORM_BF16) {
+        int32_t first = first_panel * PANEL_OUTS;
+        bf16_tile tile = {.y = y,
+                          .y_stride = y_stride,
+                          .blocks = blocks,
+                          .w = (const unsigned char *)w->data + 2 * (size_t)first * (size_t)w->n_in,
+                          .bias = bias ? bias + first : NULL,
+                          .n_rows = n_rows,
+                          .n_in = w->n_in,
+                          .n_outs = (end_panel - first_panel) * PANEL_OUTS};
+        assert(end_panel * PANEL_OUTS <= w->n_out);
+        kernels->matmul_bf16(&tile);
+        return;
+    }
     size_t panel_bytes = packed_panel_bytes(w->type, w->n_in);
     int32_t n_groups = w->n_in / PACKED_GROUP;
     for (int32_t p = first_panel; p < end_panel; p++) {
@@ -108,7 +129,7 @@ static void multiply_part(void *context, int i_task, int i_worker) {
 um_status cpu_linear_packed(device *dev, float *y, const void *packed, const matrix *w,
                             const float *bias, int32_t n_rows) {
     if (n_rows <= 0) return UM_OK;
-    assert(w->packed);
+    assert(matrix_form(w) != FORM_FLOAT);
     linear_task task = {.kernels = cpu_kernels_of(dev),
                         .y = y,
                         .blocks = packed,
@@ -117,6 +138,7 @@ um_status cpu_linear_packed(device *dev, float *y, const void *packed, const mat
                         .n_rows = n_rows};
     int32_t n_panels = packed_panels(w->n_out);
     task.panels_a_task = n_panels / (thread_pool_size(dev->pool) * TASKS_PER_THREAD);
+    if (matrix_form(w) == FORM_BF16) task.panels_a_task &= ~1; /* panels go in pairs there */
     if (task.panels_a_task < 1) task.panels_a_task = 1;
     if (task.panels_a_task > PANELS_MAX) task.panels_a_task = PANELS_MAX;
     thread_pool_run(dev->pool, multiply_part, &task,

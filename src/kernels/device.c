@@ -44,20 +44,29 @@ void cpu_fill_scalar(cpu_kernels *k) {
 
 /* Fills the table upward to the tier that is asked for; NULL or "": the best there is. */
 static um_status select_tier(const char *wanted, cpu_kernels *k, um_error *err) {
-    bool has_avx2 = cpu_has_avx2(), has_avx512 = has_avx2 && cpu_has_avx512();
-    const char *best = has_avx512 ? "avx512" : has_avx2 ? "avx2" : "scalar";
+    static const struct {
+        const char *name;
+        bool (*is_there)(void);
+        void (*fill)(cpu_kernels *k);
+    } tiers[] = {{"avx2", cpu_has_avx2, cpu_fill_avx2},
+                 {"avx512", cpu_has_avx512, cpu_fill_avx512},
+                 {"amx", cpu_has_amx, cpu_fill_amx}};
+    const int n_tiers = sizeof tiers / sizeof *tiers;
+    int n_there = 0, n_wanted = -1;
+    while (n_there < n_tiers && tiers[n_there].is_there()) n_there++;
+    const char *best = n_there ? tiers[n_there - 1].name : "scalar";
     if (!wanted || !wanted[0]) wanted = best;
-    bool wants_avx512 = strcmp(wanted, "avx512") == 0;
-    bool wants_avx2 = strcmp(wanted, "avx2") == 0;
-    if (!wants_avx512 && !wants_avx2 && strcmp(wanted, "scalar") != 0)
-        FAIL(UM_INVALID, err, "UNMASK_CPU: expected scalar, avx2 or avx512, found \"%.40s\"",
+    if (strcmp(wanted, "scalar") == 0) n_wanted = 0;
+    for (int i = 0; i < n_tiers; i++)
+        if (strcmp(wanted, tiers[i].name) == 0) n_wanted = i + 1;
+    if (n_wanted < 0)
+        FAIL(UM_INVALID, err, "UNMASK_CPU: expected scalar, avx2, avx512 or amx, found \"%.40s\"",
              wanted);
-    if ((wants_avx512 && !has_avx512) || (wants_avx2 && !has_avx2))
+    if (n_wanted > n_there)
         FAIL(UM_UNSUPPORTED, err, "UNMASK_CPU: expected a processor with %s, found one with %s",
              wanted, best);
     cpu_fill_scalar(k);
-    if (wants_avx2 || wants_avx512) cpu_fill_avx2(k);
-    if (wants_avx512) cpu_fill_avx512(k);
+    for (int i = 0; i < n_wanted; i++) tiers[i].fill(k);
     return UM_OK;
 }
 
@@ -74,6 +83,7 @@ um_status device_open(int n_threads, device **out, um_error *err) {
     cpu->kernels = kernels;
     cpu->base.ops = &cpu_ops;
     cpu->base.tier = cpu->kernels.name;
+    cpu->base.has_bf16 = cpu->kernels.has_bf16;
     *out = &cpu->base;
     return UM_OK;
 }

@@ -21,6 +21,7 @@
 
 #include "base/rng.h"
 #include "kernels/device.h"
+#include "kernels/packed.h"
 #include "quant/dtype.h"
 
 /* Positions in a page of the cache. Fixed: kernels vectorise over the positions of a page. */
@@ -34,7 +35,12 @@ typedef struct matrix {
     dtype type;
     int32_t n_out, n_in;
     const unsigned char *packed; /* NULL: none */
+    bool is_rounded;             /* of bfloat16, and meets activations rounded to bfloat16 */
 } matrix;
+
+static inline packed_form matrix_form(const matrix *w) {
+    return w->packed ? FORM_INT8 : w->is_rounded ? FORM_BF16 : FORM_FLOAT;
+}
 
 /* One sequence's pages: page i holds positions i * KV_PAGE_LEN onward. */
 typedef struct kv_table {
@@ -120,7 +126,7 @@ typedef struct mlp_weights {
 /* y[r] = sum over k = 0..n_active-1, in this order, of weights[r, k] * mlp(experts[ids[r, k]],
  * x[r]). Rows are gathered by expert, so each expert's weights are read once. x, y [n_rows,
  * hidden]; all experts have the same shapes and type, and all
- * their weights are packed, or none. y is overwritten. */
+ * their weights the same form. y is overwritten. */
 typedef struct experts_args {
     const float *x;
     float *y;
@@ -199,11 +205,13 @@ typedef struct kernel_ops {
      * bias [n_out] or NULL. Float32 sums. Tolerance: NMSE 1e-12. */
     um_status (*linear)(device *dev, float *y, const float *x, const matrix *w, const float *bias,
                         int32_t n_rows);
-    /* The same on w->packed, with activations that pack_rows has quantized, once for all products
-     * that read them: kernels/packed.h has the formula. Every tier gives the same bits.
-     * packed [pack_scratch bytes], 64-byte aligned; n_in is whole groups of 32. */
+    /* The same with activations that pack_rows has brought into the weight's form, once for all
+     * products that read them: kernels/packed.h has the formulas. With FORM_INT8 (w->packed) every
+     * tier gives the same bits; with FORM_BF16 (w->is_rounded) NMSE 1e-10 against the scalar one.
+     * packed [pack_scratch bytes: enough for each form], 64-byte aligned; n_in is whole groups. */
     size_t (*pack_scratch)(const device *dev, int32_t n_rows, int32_t n_in);
-    um_status (*pack_rows)(device *dev, void *packed, const float *x, int32_t n_rows, int32_t n_in);
+    um_status (*pack_rows)(device *dev, packed_form form, void *packed, const float *x,
+                           int32_t n_rows, int32_t n_in);
     um_status (*linear_packed)(device *dev, float *y, const void *packed, const matrix *w,
                                const float *bias, int32_t n_rows);
     /* y[r] = table[tokens[r]]: [n_rows, n_in] f32 from the rows of [vocab, n_in]. Exact. */

@@ -33,6 +33,10 @@
  *   Q6_K         y = fma(float(sum u q - 32 sum q), (dw * sc) * d, y) for each half of a group
  *
  * in float32, from y = 0; the bias is added last. Every tier gives these bits.
+ *
+ * Weights of bfloat16 need no packing; where a tier says so (cpu_kernels.has_bf16) they meet
+ * activations rounded to bfloat16 (nearest, ties to even). Those come in blocks of 16 rows, too; a
+ * group's record is [16 pairs of numbers, 16 rows, 2]. Sums are float32, in the tier's own order.
  */
 #ifndef KERNELS_PACKED_H
 #define KERNELS_PACKED_H
@@ -56,7 +60,8 @@ enum {
     RECORD_NEG128 = 640,
     RECORD_DSUM = 704,
     RECORD_NEG32 = 768,
-    RECORD_BYTES = 896
+    RECORD_BYTES = 896,
+    RECORD_BF16_BYTES = 1024
 };
 
 #define PACKED_TINY 1e-30f
@@ -79,12 +84,24 @@ static inline bool packed_has_supers(dtype type) {
 void packed_fill_panel(dtype type, const void *data, int32_t n_out, int32_t n_in, int32_t i_panel,
                        unsigned char *panel);
 
+/* What activations a weight meets. */
+typedef enum packed_form {
+    FORM_FLOAT = 0, /* as they are */
+    FORM_INT8 = 1,
+    FORM_BF16 = 2
+} packed_form;
+
+static inline size_t packed_record_bytes(packed_form form) {
+    return form == FORM_BF16 ? RECORD_BF16_BYTES : RECORD_BYTES;
+}
+
 /* Blocks of n_rows rows, and their bytes: n_blocks * n_groups records. */
 static inline int32_t packed_blocks(int32_t n_rows) {
     return (n_rows + PACKED_ROWS - 1) / PACKED_ROWS;
 }
-static inline size_t packed_rows_bytes(int32_t n_rows, int32_t n_in) {
-    return (size_t)packed_blocks(n_rows) * (size_t)(n_in / PACKED_GROUP) * RECORD_BYTES;
+static inline size_t packed_rows_bytes(packed_form form, int32_t n_rows, int32_t n_in) {
+    return (size_t)packed_blocks(n_rows) * (size_t)(n_in / PACKED_GROUP) *
+           packed_record_bytes(form);
 }
 
 /* Quantizes groups [first_group, end_group) of one block: row r at x + r * x_stride, where x points
@@ -105,5 +122,15 @@ typedef struct packed_tile {
     dtype type;
     int32_t n_groups, n_rows, n_outs; /* n_rows, n_outs at most 16 */
 } packed_tile;
+
+/* Rows in blocks by weights [n_outs, n_in] of bfloat16. n_outs at least 16, n_in whole groups. */
+typedef struct bf16_tile {
+    float *y; /* row r at y + r * y_stride */
+    size_t y_stride;
+    const unsigned char *blocks; /* all n_rows rows */
+    const void *w;               /* row-major */
+    const float *bias;           /* [n_outs] or NULL */
+    int32_t n_rows, n_in, n_outs;
+} bf16_tile;
 
 #endif

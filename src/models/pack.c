@@ -43,6 +43,37 @@ static bool is_expert(const layer_weights *layer, const matrix *w, int32_t n_exp
            w <= &layer->moe.experts[n_experts - 1].down;
 }
 
+/* Experts share one code path here, too: all of a layer's or none. */
+static bool can_round(const matrix *w) {
+    return w->data && w->type == DTYPE_BF16 && w->n_in % PACKED_GROUP == 0 &&
+           w->n_out % PANEL_OUTS == 0;
+}
+
+static bool can_round_experts(const layer_weights *layer, int32_t n_experts) {
+    if (!layer->is_moe) return false;
+    for (int32_t i = 0; i < n_experts; i++) {
+        const mlp_weights *w = &layer->moe.experts[i];
+        if (!can_round(&w->gate) || !can_round(&w->up) || !can_round(&w->down)) return false;
+    }
+    return true;
+}
+
+static bool round_weights(transformer *t) {
+    int32_t n_experts = t->shape.n_experts;
+    bool any = can_round(&t->head);
+    t->head.is_rounded = any;
+    for (int32_t l = 0; l < t->shape.n_layers; l++) {
+        layer_weights *layer = &t->layers[l];
+        bool rounds_experts = can_round_experts(layer, n_experts);
+        matrix *w;
+        for (int32_t i = 0; (w = weight_at(layer, i, n_experts)); i++) {
+            w->is_rounded = is_expert(layer, w, n_experts) ? rounds_experts : can_round(w);
+            any |= w->is_rounded;
+        }
+    }
+    return any;
+}
+
 typedef struct fill_task {
     matrix *w;
     unsigned char *to;
@@ -92,7 +123,7 @@ um_status transformer_pack(transformer *t, device *dev, um_progress_fn progress,
     if (!t->packed) FAIL(UM_NO_MEMORY, err, "no memory for the packed weights' table");
     size_t total = head_bytes(t), done = 0;
     for (int32_t i = 0; i < n_layers; i++) total += pack_layer(t, dev, i, NULL);
-    t->has_packed = total > 0;
+    t->has_packed = (dev->has_bf16 && round_weights(t)) || total > 0;
     for (int32_t i = 0; i <= n_layers; i++) {
         size_t n_bytes = i < n_layers ? pack_layer(t, dev, i, NULL) : head_bytes(t);
         if (n_bytes == 0) continue;

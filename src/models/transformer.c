@@ -61,19 +61,21 @@ typedef struct step_buffers {
     void *op_scratch, *packed;
 } step_buffers;
 
-/* Rows that several products read; quantized at the first one with a packed weight. */
+/* Rows that several products read; brought into a form at the first product that wants it. */
 typedef struct source {
     const float *x;
     int32_t n_rows;
     void *packed;
-    bool is_packed;
+    packed_form form; /* of packed; FORM_FLOAT: not yet filled */
 } source;
 
 static um_status project(device *dev, float *y, source *from, const matrix *w, const float *bias) {
     const kernel_ops *ops = dev->ops;
-    if (!w->packed) return ops->linear(dev, y, from->x, w, bias, from->n_rows);
-    if (!from->is_packed) TRY(ops->pack_rows(dev, from->packed, from->x, from->n_rows, w->n_in));
-    from->is_packed = true;
+    packed_form form = matrix_form(w);
+    if (form == FORM_FLOAT) return ops->linear(dev, y, from->x, w, bias, from->n_rows);
+    if (from->form != form)
+        TRY(ops->pack_rows(dev, form, from->packed, from->x, from->n_rows, w->n_in));
+    from->form = form;
     return ops->linear_packed(dev, y, from->packed, w, bias, from->n_rows);
 }
 

@@ -64,7 +64,7 @@ typedef struct transformer {
     float *cosines, *sines; /* [n_positions, rotary_dim / 2] */
     int32_t n_positions;
     void **packed;   /* [n_layers + 1] packed twins of weights: per layer, then the head's */
-    bool has_packed; /* any weight has one */
+    bool has_packed; /* any weight wants activations in another form than float32 */
 } transformer;
 
 /* Rows of many sequences that go through the model together. */
@@ -83,7 +83,8 @@ typedef struct model_batch {
 
 /* Rotary tables for positions [0, n_positions): f32 throughout, as the families' code has them. */
 um_status transformer_build_rope(transformer *t, int32_t n_positions, um_error *err);
-/* Gives every weight of a block type that can be packed its twin, on all of the device's workers;
+/* Marks weights of bfloat16 that the device multiplies faster with rounded activations, and gives
+ * every weight of a block type that can be packed its twin, on all of the device's workers;
  * weights of other types, and those whose rows are no whole groups, stay as they are. The experts
  * of a layer are packed all or none. Undone by transformer_unpack, while the device is open. */
 um_status transformer_pack(transformer *t, device *dev, um_progress_fn progress, void *user,

@@ -16,7 +16,7 @@
 #include "formats/tensor_catalog.h"
 #include "support/recording.h"
 
-static const char *const tiers[] = {"scalar", "avx2", "avx512"};
+static const char *const tiers[] = {"scalar", "avx2", "avx512", "amx"};
 
 /* Normalised mean square error: |a - b|^2 / |b|^2. */
 static double nmse(const float *a, const float *b, size_t n) {

@@ -51,7 +51,7 @@ static float *multiply(device *dev, const matrix *w, const float *x, const float
     size_t n = (size_t)n_rows * (size_t)w->n_out;
     float *y = malloc(n * sizeof *y);
     void *packed = check_scratch(ops->pack_scratch(dev, n_rows, w->n_in));
-    assert_int_equal(ops->pack_rows(dev, packed, x, n_rows, w->n_in), UM_OK);
+    assert_int_equal(ops->pack_rows(dev, matrix_form(w), packed, x, n_rows, w->n_in), UM_OK);
     assert_int_equal(ops->linear_packed(dev, y, packed, w, bias, n_rows), UM_OK);
     free(packed);
     return y;
@@ -320,12 +320,71 @@ static void test_decoded(void **state) {
     free(x);
 }
 
+static matrix rounded_matrix(int32_t n_out, int32_t n_in, uint64_t seed, uint16_t **owner) {
+    size_t n = (size_t)n_out * (size_t)n_in;
+    *owner = malloc(n * sizeof **owner);
+    assert_non_null(*owner);
+    for (size_t i = 0; i < n; i++) (*owner)[i] = dtype_to_bf16(check_uniform(&seed));
+    return (matrix){
+        .data = *owner, .type = DTYPE_BF16, .n_out = n_out, .n_in = n_in, .is_rounded = true};
+}
+
+/* Weights of bfloat16 with rounded activations: tiers near the scalar specification, and bit by bit
+ * the same whatever the number of rows and threads. */
+static void test_rounded(void **state) {
+    (void)state;
+    static const int32_t rows[] = {1, 2, 15, 16, 17, 33};
+    static const int32_t shapes[][2] = {{16, 32}, {48, 96}, {320, 256}};
+    device *scalar = check_open("scalar", 1);
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        int32_t n_out = shapes[s][0], n_in = shapes[s][1];
+        uint16_t *owner;
+        matrix w = rounded_matrix(n_out, n_in, 3 + s, &owner);
+        float *x = check_floats(33 * (size_t)n_in, 2.0f, 5), *bias = check_floats(n_out, 1, 6);
+        float *all = multiply(scalar, &w, x, bias, 33), *plain = malloc(33 * n_out * sizeof *plain);
+        size_t n = 33 * (size_t)n_out;
+        double *expected = malloc(n * sizeof *expected);
+        assert_int_equal(scalar->ops->linear(scalar, plain, x, &w, bias, 33), UM_OK);
+        for (size_t i = 0; i < n; i++) expected[i] = (double)plain[i];
+        check_close("rounding", "scalar", all, expected, n, 2e-5);
+        for (size_t i = 0; i < n; i++) expected[i] = (double)all[i];
+        for (int t = 0; t < N_TIERS; t++) {
+            float *batch = NULL;
+            for (int n_threads = 1; n_threads <= 2; n_threads++) {
+                device *dev = check_open(check_tier(t), n_threads);
+                if (!dev) continue;
+                float *y = multiply(dev, &w, x, bias, 33);
+                check_close("rounded", check_tier(t), y, expected, n, 1e-10);
+                if (!batch) batch = y;
+                check_same_bits("threads", check_tier(t), y, batch, n * sizeof *y);
+                if (y != batch) free(y);
+                for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                    size_t skip = (size_t)(33 - rows[i]);
+                    y = multiply(dev, &w, x + skip * (size_t)n_in, bias, rows[i]);
+                    check_same_bits("rows", check_tier(t), y, batch + skip * (size_t)n_out,
+                                    (size_t)rows[i] * (size_t)n_out * sizeof *y);
+                    free(y);
+                }
+                device_close(dev);
+            }
+            free(batch);
+        }
+        free(expected);
+        free(plain);
+        free(all);
+        free(bias);
+        free(x);
+        free(owner);
+    }
+    device_close(scalar);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_near_exact), cmocka_unit_test(test_tiers_give_the_same_bits),
         cmocka_unit_test(test_extremes),   cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_experts),    cmocka_unit_test(test_head),
-        cmocka_unit_test(test_decoded),
+        cmocka_unit_test(test_decoded),    cmocka_unit_test(test_rounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

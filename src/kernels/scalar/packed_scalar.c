@@ -126,7 +126,39 @@ static void matmul(const packed_tile *t) {
         }
 }
 
+static void pack_bf16(const pack_tile *t) {
+    for (int32_t g = 0; g < t->n_groups; g++)
+        for (int32_t r = 0; r < t->n_rows; r++)
+            for (int i = 0; i < PACKED_GROUP; i++) {
+                uint16_t bits = dtype_to_bf16(t->x[r][(size_t)g * PACKED_GROUP + (size_t)i]);
+                memcpy(
+                    t->records + (size_t)g * RECORD_BF16_BYTES + 64 * (i / 2) + 4 * r + 2 * (i % 2),
+                    &bits, sizeof bits);
+            }
+}
+
+static float bf16_at(const unsigned char *numbers, size_t i) {
+    uint16_t bits;
+    memcpy(&bits, numbers + 2 * i, sizeof bits);
+    return dtype_from_bf16(bits);
+}
+
+static void matmul_bf16(const bf16_tile *t) {
+    size_t n_in = (size_t)t->n_in, block_bytes = n_in / PACKED_GROUP * RECORD_BF16_BYTES;
+    for (size_t r = 0; r < (size_t)t->n_rows; r++)
+        for (size_t o = 0; o < (size_t)t->n_outs; o++) {
+            const unsigned char *x = t->blocks + r / PACKED_ROWS * block_bytes;
+            float y = 0.0f;
+            for (size_t i = 0; i < n_in; i++)
+                y += bf16_at(t->w, o * n_in + i) *
+                     bf16_at(x + i / 2 * 64 + r % PACKED_ROWS * 4, i % 2);
+            t->y[r * t->y_stride + o] = t->bias ? y + t->bias[o] : y;
+        }
+}
+
 void packed_fill_scalar(cpu_kernels *k) {
     k->pack = pack;
     k->matmul_packed = matmul;
+    k->pack_bf16 = pack_bf16;
+    k->matmul_bf16 = matmul_bf16;
 }
