@@ -230,6 +230,7 @@ static void test_file(void **state) {
 
 /* One test a file, so that a failure names it and the others still run. */
 int main(int argc, char **argv) {
+    recording_precision = UM_PRECISION_REFERENCE;
     enum { FILES_MAX = 128 };
     static char *files[FILES_MAX];
     int n_files = 0, n_failed = 0;

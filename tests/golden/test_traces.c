@@ -247,6 +247,7 @@ static void test_folder(void **state) {
 }
 
 int main(int argc, char **argv) {
+    recording_precision = UM_PRECISION_REFERENCE;
     if (argc > 1) {
         int n_failed = 0;
         for (int i = 1; i < argc; i++) {

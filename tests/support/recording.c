@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+um_precision recording_precision = UM_PRECISION_FAST;
+
 um_engine *recording_open(const char *directory, int n_threads, int64_t cache_tokens) {
     um_engine_options options;
     um_engine *engine = NULL;
@@ -20,6 +22,7 @@ um_engine *recording_open(const char *directory, int n_threads, int64_t cache_to
     options.directory = directory;
     options.n_threads = n_threads;
     options.cache_tokens = cache_tokens;
+    options.precision = recording_precision;
     if (um_engine_open(&options, &engine, &err) != UM_OK)
         fail_msg("%s: %s", directory, err.message);
     return engine;

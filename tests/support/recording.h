@@ -30,6 +30,9 @@ void recording_free(recording *r);
  * denoising forwards. `what` names the comparison. */
 void recording_assert_equal(const recording *a, const recording *b, const char *what);
 
+/* Of engines opened from now on. Tests against the families' code set UM_PRECISION_REFERENCE. */
+extern um_precision recording_precision;
+
 /* Opens an engine or fails the test. cache_tokens 0: default. */
 um_engine *recording_open(const char *directory, int n_threads, int64_t cache_tokens);
 
