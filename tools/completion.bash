@@ -31,6 +31,7 @@ _unmask() {
         --metric) options='confidence entropy' ;;
         --remask) options='low-confidence random' ;;
         --cache) options='exact none prefix dual' ;;
+        --fold) options='auto off' ;;
         --precision) options='reference fast' ;;
         -m | --model)
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
@@ -57,7 +58,7 @@ _unmask() {
                 --post-steps --eps --alg-temp --factor --entropy-bound --low-threshold --credit-alpha
                 --credit-beta --credit-gamma --window --block-add --block-ready --metric --temperature
                 --top-k --top-p --min-p --seed --cfg --logits-eos-inf --confidence-eos-eot-inf --cache
-                --prefill-chunk --precision --threads --mask-token --watch --delay --columns --json
+                --fold --prefill-chunk --precision --threads --mask-token --watch --delay --columns --json
                 --print-ids --trace --verbose" ;;
             logits) options="$common --ids --block --precision --threads --mask-token -o --output
                 --verbose" ;;

@@ -147,6 +147,10 @@ static recording run_case(um_engine *engine, const model_case *m, const decode_c
     make_options(engine, m, d, 7, prompt, &o);
     if (change) change(&o, variant);
     recording_run(engine, &o, 1, &r);
+    /* Uncached, nothing is folded: what is compared are steps. */
+    bool is_multi = um_policy_find(d->policy)->flags & UM_POLICY_MULTI_BLOCK;
+    if (um_engine_info(engine)->attention == UM_ATTENTION_BLOCK_CAUSAL && !is_multi)
+        recording_unfold(&r, o.block_len);
     return r;
 }
 

@@ -85,6 +85,36 @@ void recording_run(um_engine *engine, const um_request_options *options, int n, 
     for (int i = 0; i < n; i++) um_request_destroy(&requests[i]);
 }
 
+static void insert_step(recording *r, int32_t at, recorded_step step) {
+    r->steps = realloc(r->steps, (size_t)(r->n_steps + 1) * sizeof *r->steps);
+    assert_non_null(r->steps);
+    memmove(r->steps + at + 1, r->steps + at, (size_t)(r->n_steps - at) * sizeof *r->steps);
+    r->steps[at] = step;
+    r->n_steps++;
+}
+
+int recording_unfold(recording *r, int32_t block_len) {
+    int n = 0;
+    for (int32_t i = 0; i < r->n_steps; i++) {
+        recorded_step *step = &r->steps[i];
+        if (step->n_inputs <= block_len) continue;
+        assert_int_equal(step->n_inputs, 2 * block_len);
+        recorded_step settled = *step;
+        settled.n_inputs = block_len;
+        settled.n_changes = 0;
+        settled.inputs = copy(step->inputs, (size_t)block_len * sizeof(int32_t));
+        settled.changes = copy(NULL, 0);
+        step->block++;
+        step->first_position += block_len;
+        step->n_inputs = block_len;
+        memmove(step->inputs, step->inputs + block_len, (size_t)block_len * sizeof(int32_t));
+        insert_step(r, i++, settled);
+        n++;
+    }
+    r->forwards += n;
+    return n;
+}
+
 void recording_free(recording *r) {
     for (int32_t i = 0; i < r->n_steps; i++) {
         free(r->steps[i].inputs);
