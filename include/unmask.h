@@ -296,8 +296,9 @@ typedef enum um_cache_mode {
 /* A policy that corrects tokens ends a block with a forward that changes nothing. */
 typedef enum um_fold {
     /* Block-causal models with the exact cache: that forward is the first one of the next block as
-     * well. Where it does change something, what it says of the next block is forgotten. No token,
-     * probability or draw differs; about one forward a block is saved. */
+     * well. Where it does change something, what it says of the next block is forgotten; a block
+     * whose correction goes on is not tried a third time. No token, probability or draw differs;
+     * about one forward a block is saved. */
     UM_FOLD_AUTO = 0,
     UM_FOLD_OFF = 1 /* as many forwards as the families' code makes */
 } um_fold;

@@ -192,6 +192,7 @@ static um_status apply_decode(um_engine *engine, um_request *request, um_error *
     if (is_refresh) d.n_finished = 0;
     freeze_before_window(request);
     um_event *event = stage_step(request, has_settled);
+    request->n_undone += request->n_ahead && !has_settled;
     if (has_settled) TRY(open_next(engine, request, &d, err));
     apply_decision(engine, request, event, &d);
     request->step++;

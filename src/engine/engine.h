@@ -29,6 +29,7 @@ enum {
     WINDOW_BLOCKS = 4,      /* of a policy with several open blocks, by default */
     WINDOW_BLOCKS_MAX = 1024,
     STEPS_MAX = 1000000,
+    FOLDS_UNDONE_MAX = 2, /* of a block, before its next one is taken along no more */
     STATE_BYTES_MAX = 1 << 30,
     STATE_GUARD_BYTES = 64, /* behind a policy's state, filled with STATE_GUARD */
     STATE_GUARD = 0xA5
@@ -97,6 +98,7 @@ struct um_request {
     /* Its part of the step being made. */
     int32_t span_first, span_end; /* positions, the same in every lane */
     int32_t first_row[REQUEST_LANES_MAX];
+    int32_t n_undone; /* forwards of this window that took the next block along in vain */
     int32_t first_score, n_scores; /* into the plan's score requests */
     int32_t
         n_ahead; /* behind them those of the next block: they hold if the open one has settled */

@@ -96,11 +96,12 @@ static bool is_scored(const um_request *request, int32_t position) {
 
 /* True where the next forward is the open block's last one if it changes nothing, and another block
  * comes after it: the rows of that block see the open one as it is then, and are not seen by it. An
- * end token in the open block would end the answer instead. */
+ * end token in the open block would end the answer instead. A block that goes on being corrected is
+ * not waited for: rows in vain cost as much as others where products bind. */
 static bool looks_ahead(const um_engine *engine, const um_request *request) {
     return request->settings.folds && request->phase == PHASE_DECODE &&
-           request->window_end < request->n_canvas && !request_has_mask(request) &&
-           apply_find_stop(engine, request) < 0;
+           request->n_undone < FOLDS_UNDONE_MAX && request->window_end < request->n_canvas &&
+           !request_has_mask(request) && apply_find_stop(engine, request) < 0;
 }
 
 /* The positions [first, end) of the next forward. */

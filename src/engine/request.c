@@ -210,7 +210,7 @@ void request_open_window(um_request *request, int32_t first) {
     int32_t end = first + request->settings.unit_len;
     request->window_first = first;
     request->window_end = end < request->n_canvas ? end : request->n_canvas;
-    request->i_step = 0;
+    request->i_step = request->n_undone = 0;
     if (request->state && !(request->settings.policy->flags & UM_POLICY_KEEPS_STATE))
         memset(request->state, 0, request->state_bytes);
 }

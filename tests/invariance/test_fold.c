@@ -100,7 +100,10 @@ static um_engine *open_case(const fold_case *c, temp_dir *copy) {
     return recording_open(copy->path, 2, CACHE_TOKENS);
 }
 
-/* What the steps of a run without folding say of one with it. */
+/* How often a run without folding could have been folded. A block that was changed UNDONE_MAX times
+ * after its next one was taken along is left alone. */
+enum { UNDONE_MAX = 2 };
+
 typedef struct fold_count {
     int n_settled; /* steps that left a block without masks as it is, before the last block */
     int n_undone;  /* steps that changed such a block */
@@ -108,12 +111,16 @@ typedef struct fold_count {
 
 static fold_count count_folds(const recording *r, const fold_case *c, int32_t mask) {
     fold_count count = {0};
+    int n_undone = 0;
     for (int32_t i = 0; !c->has_none && i + 1 < r->n_steps; i++) {
         const recorded_step *step = &r->steps[i];
         bool has_mask = false;
         for (int32_t j = 0; j < step->n_inputs; j++) has_mask |= step->inputs[j] == mask;
-        if (has_mask || step->block == r->steps[r->n_steps - 1].block) continue;
+        if (i && step->block != step[-1].block) n_undone = 0;
+        if (has_mask || n_undone == UNDONE_MAX || step->block == r->steps[r->n_steps - 1].block)
+            continue;
         count.n_settled += step->n_changes == 0;
+        n_undone += step->n_changes > 0;
         count.n_undone += step->n_changes > 0;
     }
     return count;
