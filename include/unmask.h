@@ -372,7 +372,11 @@ typedef struct um_engine_options {
     int32_t n_threads;     /* 0: one for each core this process may use */
     int32_t mask_token;    /* -1: from the model */
     um_precision precision;
-    int64_t cache_tokens;    /* positions that the page pool can hold; 0: the model's context */
+    int64_t cache_tokens; /* positions that the page pool can hold; 0: the model's context */
+    /* Mixtures of experts: the experts of a layer that the positions of a block may reach together,
+     * from those of a token to all; 0: no bound. Fewer weights are read, and the result is an
+     * approximation (docs/families.md). */
+    int32_t expert_cap;
     um_progress_fn progress; /* may be NULL */
     void *progress_user;
 } um_engine_options;

@@ -8,6 +8,7 @@
 #include "programs/commands.h"
 #include "programs/ids.h"
 #include "programs/interrupt.h"
+#include "programs/policy_options.h"
 #include "programs/progress.h"
 #include "programs/report.h"
 #include "programs/run_options.h"
@@ -21,10 +22,12 @@ static um_status compute(const options *o, const int32_t *ids, size_t n_ids, pro
     settings.directory = options_text(o, OPTION_MODEL);
     settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
+    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
     settings.progress = progress_load;
     settings.progress_user = p;
     um_status status = um_engine_open(&settings, &engine, err);
     progress_clear(p);
+    if (status != UM_OK) policy_options_rename(err);
     if (status != UM_OK) return status;
     *vocab = (size_t)um_engine_info(engine)->vocab;
     int32_t context = um_engine_info(engine)->context;

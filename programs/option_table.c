@@ -162,6 +162,10 @@ const option_spec option_table[OPTION_COUNT] = {
                "is the next one's first; off: as many forwards as the families' code"),
     [OPTION_PREFILL_CHUNK] =
         INTEGER("prefill-chunk", 1, INT_MAXIMUM, RUN, "prompt tokens in one forward"),
+    [OPTION_EXPERT_CAP] = INTEGER(
+        "expert-cap", 1, INT_MAXIMUM, RUN | LOGITS | SCORE,
+        "mixtures of experts: the positions of a block reach at most N experts of a layer, an "
+        "approximation that reads fewer weights (no bound)"),
     [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS | SCORE,
                                 "reference: float32 activations; fast is not in this version"),
     [OPTION_THREADS] =

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "programs/commands.h"
 #include "programs/interrupt.h"
+#include "programs/policy_options.h"
 #include "programs/progress.h"
 #include "programs/report.h"
 #include "programs/run_options.h"
@@ -89,6 +90,7 @@ static um_status open_engine(const options *o, const score_items *items, progres
     settings.directory = options_text(o, OPTION_MODEL);
     settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
+    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
     settings.progress = progress_load;
     settings.progress_user = bar;
     TRY(um_model_inspect(settings.directory, settings.mask_token, &info, err));
@@ -99,6 +101,7 @@ static um_status open_engine(const options *o, const score_items *items, progres
             2 * (n_sides * (int64_t)(2 * items->n_longest + CACHE_SLACK) + CACHE_TOKENS);
     um_status status = um_engine_open(&settings, engine, err);
     progress_clear(bar);
+    if (status != UM_OK) policy_options_rename(err);
     return status;
 }
 

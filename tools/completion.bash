@@ -45,7 +45,7 @@ _unmask() {
             --policy-args | --threshold | --steps | --edit-threshold | --post-steps | --eps | \
             --alg-temp | --factor | --entropy-bound | --low-threshold | --credit-alpha | \
             --credit-beta | --credit-gamma | --window | --block-add | --block-ready | --cfg | \
-            --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --threads | \
+            --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --expert-cap | --threads | \
             --mask-token | --delay | --columns | --context | --answer | \
             --answer-ids | --choices | --samples)
             return
@@ -58,15 +58,15 @@ _unmask() {
                 --post-steps --eps --alg-temp --factor --entropy-bound --low-threshold --credit-alpha
                 --credit-beta --credit-gamma --window --block-add --block-ready --metric --temperature
                 --top-k --top-p --min-p --seed --cfg --logits-eos-inf --confidence-eos-eot-inf --cache
-                --fold --prefill-chunk --precision --threads --mask-token --watch --delay --columns --json
+                --fold --prefill-chunk --expert-cap --precision --threads --mask-token --watch --delay --columns --json
                 --print-ids --trace --verbose" ;;
-            logits) options="$common --ids --block --precision --threads --mask-token -o --output
+            logits) options="$common --ids --block --expert-cap --precision --threads --mask-token -o --output
                 --verbose" ;;
             tokenize) options="$common -p --prompt --file --jsonl --chat --tools --render --decode" ;;
             inspect) options="$common --mask-token --json --policies --context" ;;
             score) options="$common -p --prompt --ids --answer --answer-ids --choices --jsonl --template
-                --samples --seed --block --cfg --precision --threads --mask-token --json --masks
-                --verbose" ;;
+                --samples --seed --block --cfg --expert-cap --precision --threads --mask-token --json
+                --masks --verbose" ;;
             help) options='run logits tokenize inspect score' ;;
         esac
     fi

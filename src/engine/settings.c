@@ -188,6 +188,10 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
                                    (int64_t)o->attention);
     if (o->attention == UM_ATTENTION_OF_BLOCKS && s->is_causal)
         return settings_refuse(err, "attention", "the model is block-causal by itself");
+    if (o->attention == UM_ATTENTION_OF_BLOCKS && traits->block_multiple > 1)
+        return settings_refuse(err, "attention",
+                               "the engine's expert_cap chooses experts for blocks that start "
+                               "elsewhere than those of the answer");
     s->has_prompt_block = o->attention == UM_ATTENTION_OF_BLOCKS;
     s->is_causal |= s->has_prompt_block;
     s->block_len = o->block_len ? o->block_len : info->block_len;

@@ -12,7 +12,8 @@
 
 #include <cmocka.h>
 
-um_engine *recording_open(const char *directory, int n_threads, int64_t cache_tokens) {
+um_engine *recording_open_capped(const char *directory, int n_threads, int64_t cache_tokens,
+                                 int32_t expert_cap) {
     um_engine_options options;
     um_engine *engine = NULL;
     um_error err;
@@ -20,9 +21,14 @@ um_engine *recording_open(const char *directory, int n_threads, int64_t cache_to
     options.directory = directory;
     options.n_threads = n_threads;
     options.cache_tokens = cache_tokens;
+    options.expert_cap = expert_cap;
     if (um_engine_open(&options, &engine, &err) != UM_OK)
         fail_msg("%s: %s", directory, err.message);
     return engine;
+}
+
+um_engine *recording_open(const char *directory, int n_threads, int64_t cache_tokens) {
+    return recording_open_capped(directory, n_threads, cache_tokens, 0);
 }
 
 static void *copy(const void *items, size_t n_bytes) {

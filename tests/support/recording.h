@@ -36,5 +36,7 @@ int recording_unfold(recording *r, int32_t block_len);
 
 /* Opens an engine or fails the test. cache_tokens 0: default. */
 um_engine *recording_open(const char *directory, int n_threads, int64_t cache_tokens);
+um_engine *recording_open_capped(const char *directory, int n_threads, int64_t cache_tokens,
+                                 int32_t expert_cap);
 
 #endif
