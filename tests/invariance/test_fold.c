@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "base/memory.h"
 #include "base/rng.h"
 #include "support/recording.h"
 #include "support/temp_dir.h"
@@ -211,6 +212,55 @@ static void test_given_up(void **state) {
     um_engine_close(&engine);
 }
 
+/* Steps until the request ends; returns how. */
+static um_status run_to_end(um_engine *engine, um_request *request) {
+    um_status status = UM_OK;
+    um_error err;
+    do assert_int_equal(um_engine_step(engine, &err), UM_OK);
+    while (!drain(request, &status));
+    return status;
+}
+
+/* Every allocation of the steps made to fail on an engine whose step has not grown yet, among them
+ * those of the first step with two blocks: the request ends, its pages come back, and the next one
+ * on the same engine gets the right answer. */
+static void test_no_memory(void **state) {
+    (void)state;
+    const fold_case *c = &cases[1];
+    int32_t prompt[PROMPT_MAX];
+    um_request_options o;
+    um_error err;
+    recording good, again;
+    uint64_t n = 0, n_allocations = 0;
+    int n_failed = 0;
+    um_engine *engine = recording_open(c->model, 2, CACHE_TOKENS);
+    make_options(engine, c, UM_FOLD_AUTO, prompt, &o);
+    recording_run(engine, &o, 1, &good);
+    um_engine_close(&engine);
+    do {
+        um_request *request = NULL;
+        engine = recording_open(c->model, 2, CACHE_TOKENS);
+        assert_int_equal(um_request_create(engine, &o, &request, &err), UM_OK);
+        memory_fault_at(++n, 0);
+        um_status status = run_to_end(engine, request);
+        n_allocations = memory_fault_count();
+        memory_fault_at(0, 0);
+        assert_int_equal(status, n <= n_allocations ? UM_NO_MEMORY : UM_OK);
+        n_failed += status != UM_OK;
+        int64_t n_pages, n_free;
+        um_engine_pages(engine, &n_pages, &n_free);
+        assert_int_equal(n_pages, n_free);
+        um_request_destroy(&request);
+        recording_run(engine, &o, 1, &again);
+        recording_assert_equal(&good, &again, "after a step without memory");
+        recording_free(&again);
+        um_engine_close(&engine);
+    } while (n <= n_allocations);
+    printf("%d allocations made to fail\n", n_failed);
+    assert_true(n_failed > 5);
+    recording_free(&good);
+}
+
 /* Folded requests beside others that are not: as alone, also in their numbers of forwards. */
 static void test_batch(void **state) {
     (void)state;
@@ -247,9 +297,8 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_steps),
-        cmocka_unit_test(test_given_up),
-        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_same_steps), cmocka_unit_test(test_given_up),
+        cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_batch),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
