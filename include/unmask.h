@@ -294,6 +294,16 @@ typedef enum um_cache_mode {
     UM_CACHE_DUAL = 4     /* Fast-dLLM's dual cache, full attention only: an approximation */
 } um_cache_mode;
 
+/* A policy that corrects tokens ends a block with a forward that changes nothing. */
+typedef enum um_fold {
+    /* Block-causal models with the exact cache: that forward is the first one of the next block as
+     * well. Where it does change something, what it says of the next block is forgotten; a block
+     * whose correction goes on is not tried a third time. No token, probability or draw differs;
+     * about one forward a block is saved. */
+    UM_FOLD_AUTO = 0,
+    UM_FOLD_OFF = 1 /* as many forwards as the families' code makes */
+} um_fold;
+
 typedef enum um_remask {
     UM_REMASK_DEFAULT = 0,
     UM_REMASK_LOW_CONFIDENCE = 1, /* commit the positions with the highest probability */
@@ -365,11 +375,15 @@ typedef void (*um_progress_fn)(void *user, const char *what, int64_t done, int64
 
 /* Fill with um_engine_options_init, then change what differs. */
 typedef struct um_engine_options {
-    const char *directory; /* model directory or GGUF file, required; not kept */
-    int32_t n_threads;     /* 0: one for each core this process may use */
-    int32_t mask_token;    /* -1: from the model */
-    um_precision precision;  /* default UM_PRECISION_FAST */
-    int64_t cache_tokens;    /* positions that the page pool can hold; 0: the model's context */
+    const char *directory;  /* model directory or GGUF file, required; not kept */
+    int32_t n_threads;      /* 0: one for each core this process may use */
+    int32_t mask_token;     /* -1: from the model */
+    um_precision precision; /* default UM_PRECISION_FAST */
+    int64_t cache_tokens;   /* positions that the page pool can hold; 0: the model's context */
+    /* Mixtures of experts: the experts of a layer that the positions of a block may reach together,
+     * from those of a token to all; 0: no bound. Fewer weights are read, and the result is an
+     * approximation (docs/families.md). */
+    int32_t expert_cap;
     um_progress_fn progress; /* may be NULL */
     void *progress_user;
 } um_engine_options;
@@ -445,6 +459,7 @@ typedef struct um_request_options {
     uint64_t request_key; /* a second key of the draws, for many requests under one seed */
     bool ignore_eos;      /* write max_tokens tokens whatever they are */
     um_cache_mode cache;
+    um_fold fold;
     int32_t prefill_chunk; /* prompt tokens a forward, rounded down to whole blocks; 0: default */
 } um_request_options;
 
@@ -466,7 +481,7 @@ UM_API void um_request_destroy(um_request **request);
 typedef enum um_event_kind {
     UM_EVENT_ACCEPTED = 0, /* pages are held; the first forward is next */
     UM_EVENT_PREFILL = 1,  /* prompt tokens went through the model */
-    UM_EVENT_STEP = 2,     /* one denoising forward */
+    UM_EVENT_STEP = 2,     /* one denoising forward; of two blocks where it is folded (um_fold) */
     UM_EVENT_BLOCK = 3,    /* a block is finished and frozen */
     UM_EVENT_DONE = 4,     /* the last event of a request that ended well */
     UM_EVENT_ERROR = 5     /* the last event of a request that failed or was cancelled */

@@ -8,6 +8,7 @@
 #include "programs/commands.h"
 #include "programs/ids.h"
 #include "programs/interrupt.h"
+#include "programs/policy_options.h"
 #include "programs/progress.h"
 #include "programs/report.h"
 #include "programs/run_options.h"
@@ -22,10 +23,12 @@ static um_status compute(const options *o, const int32_t *ids, size_t n_ids, pro
     settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
     settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
+    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
     settings.progress = progress_load;
     settings.progress_user = p;
     um_status status = um_engine_open(&settings, &engine, err);
     progress_clear(p);
+    if (status != UM_OK) policy_options_rename(err);
     if (status != UM_OK) return status;
     *vocab = (size_t)um_engine_info(engine)->vocab;
     int32_t context = um_engine_info(engine)->context;

@@ -157,8 +157,16 @@ const option_spec option_table[OPTION_COUNT] = {
                "keep keys and values: exact (the default); none recomputes all at each step; "
                "prefix and dual "
                "are Fast-dLLM's approximations for models that attend in both directions"),
+    [OPTION_FOLD] =
+        CHOICE("fold", "auto|off", RUN,
+               "auto (the default): the forward that finds nothing to correct in a block "
+               "is the next one's first; off: as many forwards as the families' code"),
     [OPTION_PREFILL_CHUNK] =
         INTEGER("prefill-chunk", 1, INT_MAXIMUM, RUN, "prompt tokens in one forward"),
+    [OPTION_EXPERT_CAP] = INTEGER(
+        "expert-cap", 1, INT_MAXIMUM, RUN | LOGITS | SCORE,
+        "mixtures of experts: the positions of a block reach at most N experts of a layer, an "
+        "approximation that reads fewer weights (no bound)"),
     [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS | SCORE,
                                 "fast (the default): 8-bit activations where weights are "
                                 "quantized; reference: float32 throughout"),

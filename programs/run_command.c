@@ -64,6 +64,7 @@ static um_status open_engine(const options *o, int64_t n_cache_tokens, progress 
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
     settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
     settings.cache_tokens = n_cache_tokens;
+    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
     settings.progress = progress_load;
     settings.progress_user = p;
     um_status status = um_engine_open(&settings, engine, err);

@@ -16,6 +16,7 @@ static const um_request_attention attention_values[] = {UM_ATTENTION_OF_MODEL,
                                                         UM_ATTENTION_OF_BLOCKS};
 static const um_cache_mode cache_values[] = {UM_CACHE_EXACT, UM_CACHE_NONE, UM_CACHE_PREFIX,
                                              UM_CACHE_DUAL};
+static const um_fold fold_values[] = {UM_FOLD_AUTO, UM_FOLD_OFF};
 
 static const struct {
     option_id first, second;
@@ -109,5 +110,6 @@ void run_options_fill(const options *o, um_request_options *r) {
     r->seed = (uint64_t)options_integer(o, OPTION_SEED, 0);
     r->ignore_eos = options_has(o, OPTION_IGNORE_EOS);
     if (options_has(o, OPTION_CACHE)) r->cache = cache_values[options_integer(o, OPTION_CACHE, 0)];
+    if (options_has(o, OPTION_FOLD)) r->fold = fold_values[options_integer(o, OPTION_FOLD, 0)];
     r->prefill_chunk = (int32_t)options_integer(o, OPTION_PREFILL_CHUNK, r->prefill_chunk);
 }

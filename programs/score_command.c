@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "programs/commands.h"
 #include "programs/interrupt.h"
+#include "programs/policy_options.h"
 #include "programs/progress.h"
 #include "programs/report.h"
 #include "programs/run_options.h"
@@ -90,6 +91,7 @@ static um_status open_engine(const options *o, const score_items *items, progres
     settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
     settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
+    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
     settings.progress = progress_load;
     settings.progress_user = bar;
     TRY(um_model_inspect(settings.directory, settings.mask_token, &info, err));
@@ -100,6 +102,7 @@ static um_status open_engine(const options *o, const score_items *items, progres
             2 * (n_sides * (int64_t)(2 * items->n_longest + CACHE_SLACK) + CACHE_TOKENS);
     um_status status = um_engine_open(&settings, engine, err);
     progress_clear(bar);
+    if (status != UM_OK) policy_options_rename(err);
     return status;
 }
 

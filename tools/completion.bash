@@ -31,6 +31,7 @@ _unmask() {
         --metric) options='confidence entropy' ;;
         --remask) options='low-confidence random' ;;
         --cache) options='exact none prefix dual' ;;
+        --fold) options='auto off' ;;
         --precision) options='reference fast' ;;
         -m | --model)
             mapfile -t COMPREPLY < <(compgen -d -- "$word"; compgen -f -X '!*.gguf' -- "$word")
@@ -44,7 +45,7 @@ _unmask() {
             --policy-args | --threshold | --steps | --edit-threshold | --post-steps | --eps | \
             --alg-temp | --factor | --entropy-bound | --low-threshold | --credit-alpha | \
             --credit-beta | --credit-gamma | --window | --block-add | --block-ready | --cfg | \
-            --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --threads | \
+            --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --expert-cap | --threads | \
             --mask-token | --delay | --columns | --context | --answer | \
             --answer-ids | --choices | --samples)
             return
@@ -57,15 +58,15 @@ _unmask() {
                 --post-steps --eps --alg-temp --factor --entropy-bound --low-threshold --credit-alpha
                 --credit-beta --credit-gamma --window --block-add --block-ready --metric --temperature
                 --top-k --top-p --min-p --seed --cfg --logits-eos-inf --confidence-eos-eot-inf --cache
-                --prefill-chunk --precision --threads --mask-token --watch --delay --columns --json
+                --fold --prefill-chunk --expert-cap --precision --threads --mask-token --watch --delay --columns --json
                 --print-ids --trace --verbose" ;;
-            logits) options="$common --ids --block --precision --threads --mask-token -o --output
+            logits) options="$common --ids --block --expert-cap --precision --threads --mask-token -o --output
                 --verbose" ;;
             tokenize) options="$common -p --prompt --file --jsonl --chat --tools --render --decode" ;;
             inspect) options="$common --mask-token --json --policies --context" ;;
             score) options="$common -p --prompt --ids --answer --answer-ids --choices --jsonl --template
-                --samples --seed --block --cfg --precision --threads --mask-token --json --masks
-                --verbose" ;;
+                --samples --seed --block --cfg --expert-cap --precision --threads --mask-token --json
+                --masks --verbose" ;;
             help) options='run logits tokenize inspect score' ;;
         esac
     fi

@@ -56,6 +56,7 @@ static um_status check_memory(const model *m, int64_t n_positions, bool is_fast,
 
 static um_status open_parts(um_engine *engine, const um_engine_options *options, um_error *err) {
     TRY(model_open(options->directory, options->mask_token, &engine->mdl, err));
+    if (options->expert_cap) TRY(model_cap_experts(engine->mdl, options->expert_cap, err));
     const um_model_info *info = model_info(engine->mdl);
     int64_t n_tokens = options->cache_tokens;
     if (n_tokens == 0) {

@@ -77,6 +77,22 @@ static void keep_groups(const route_args *a, float *biased) {
         if (!stays[e / size]) biased[e] = -INFINITY;
 }
 
+/* What is compared, before any expert is dropped. */
+static void bias_scores(const route_args *a, const float *scores, float *biased) {
+    for (int32_t e = 0; e < a->n_experts; e++)
+        biased[e] = a->bias ? scores[e] + a->bias[e] : scores[e];
+}
+
+/* Drops the experts that do not stay in a row's block; where its groups would leave the row too few
+ * of those that do, its groups are forgotten. */
+static void cut_row(const route_args *a, const bool *stays, const float *scores, float *biased) {
+    int32_t n_left = 0;
+    for (int32_t e = 0; e < a->n_experts; e++) n_left += stays[e] && biased[e] > -INFINITY;
+    if (n_left < a->n_active) bias_scores(a, scores, biased);
+    for (int32_t e = 0; e < a->n_experts; e++)
+        if (!stays[e]) biased[e] = -INFINITY;
+}
+
 /* Leaves to the rows of row `first`'s block the n_block_experts experts that score highest in any
  * of them. Nothing here depends on the order of the rows, nor on rows of other blocks. */
 static void keep_block_experts(const route_args *a, int32_t first, const route_scratch *s) {
@@ -96,9 +112,7 @@ static void keep_block_experts(const route_args *a, int32_t first, const route_s
         s->stays[best_free(s->block_best, s->stays, a->n_experts)] = true;
     for (int32_t r = first; r < a->n_rows; r++) {
         if (a->seq[r] != a->seq[first] || a->positions[r] / a->block_len != block) continue;
-        float *row = s->biased + (size_t)r * n_experts;
-        for (size_t e = 0; e < n_experts; e++)
-            if (!s->stays[e]) row[e] = -INFINITY;
+        cut_row(a, s->stays, s->scores + (size_t)r * n_experts, s->biased + (size_t)r * n_experts);
         s->is_done[r] = true;
     }
 }
@@ -127,7 +141,7 @@ um_status cpu_route(device *dev, const route_args *args, void *scratch) {
     assert(args->n_group >= 1 && args->n_group <= GROUPS_MAX);
     assert(!args->n_block_experts ||
            (args->n_block_experts >= args->n_active && args->n_block_experts <= args->n_experts &&
-            args->n_group == 1 && args->block_len > 0));
+            args->block_len > 0));
     const cpu_kernels *kernels = cpu_kernels_of(dev);
     size_t n_experts = (size_t)args->n_experts, n_active = (size_t)args->n_active;
     route_scratch s;
@@ -140,8 +154,7 @@ um_status cpu_route(device *dev, const route_args *args, void *scratch) {
             kernels->softmax(scores, scores, n_experts);
         else
             kernels->sigmoid(scores, scores, n_experts);
-        for (size_t e = 0; e < n_experts; e++)
-            biased[e] = args->bias ? scores[e] + args->bias[e] : scores[e];
+        bias_scores(args, scores, biased);
         if (args->n_group > 1) keep_groups(args, biased);
         s.is_done[r] = false;
     }

@@ -83,8 +83,9 @@ typedef enum route_score {
  *
  *   r = s + bias                                           what is compared
  *   groups: a group's score is the sum of its two best r; only the best topk_group groups stay
- *   block routing: g_e = max of r_e over the rows of a block; only the n_block_experts experts of
- *     the highest g stay for each row of the block
+ *   block routing: g_e = max of r_e over the rows of a block in which e stays; only the
+ *     n_block_experts experts of the highest g stay for each row of the block; a row whose groups
+ *     leave it fewer than n_active of them may choose among them all
  *   the n_active best r that stay are chosen, in order of falling r; ties go to the lower index
  *   weight = v[chosen] * scale, or, normalised, v[chosen] / (sum of v[chosen] + 1e-20) * scale
  *     v = s, or r where the weight is biased
@@ -103,8 +104,9 @@ typedef enum route_score {
  *     block_len form a block, wherever they stand in the batch; read where n_block_experts is set
  *   ids [n_rows, n_active] i32, weights [n_rows, n_active]
  * n_group 1 means no groups. n_group divides n_experts, with at least 2 experts a group.
- * n_block_experts 0 means no block routing; otherwise n_active..n_experts, and n_group is 1. Then a
- * row's result depends on the rows of its block, and still on no other. */
+ * n_block_experts 0 means no block routing; otherwise n_active..n_experts. Then a row's result
+ * depends on the rows of its block, and still on no other. No family has groups and blocks; it is
+ * what um_engine_options.expert_cap makes of LLaDA2.0 and 2.1. */
 typedef struct route_args {
     const float *x;
     matrix w;

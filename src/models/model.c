@@ -238,6 +238,32 @@ cleanup:
     return status;
 }
 
+um_status model_cap_experts(model *m, int32_t n, um_error *err) {
+    enum { BLOCK_OF_NONE = 32 };
+    transformer_shape *s = &m->weights.shape;
+    if (!s->n_experts)
+        um_error_set(err, UM_INVALID,
+                     "expert_cap: expected a mixture of experts; %s is a dense model",
+                     m->info.architecture);
+    else if (s->n_block_experts)
+        um_error_set(err, UM_INVALID,
+                     "expert_cap: the model has its own, of %d experts for blocks of %d positions",
+                     s->n_block_experts, s->expert_block_len);
+    else if (n < s->n_active || n > s->n_experts)
+        um_error_set(err, UM_INVALID,
+                     "expert_cap: expected %d to %d (the experts of a token, and all of them), "
+                     "found %d",
+                     s->n_active, s->n_experts, n);
+    else {
+        s->n_block_experts = n;
+        s->expert_block_len = m->info.block_len ? m->info.block_len : BLOCK_OF_NONE;
+        m->traits.block_multiple = s->expert_block_len;
+        return UM_OK;
+    }
+    um_error_at(err, "expert_cap", -1);
+    return UM_INVALID;
+}
+
 void model_close(model *m) {
     if (!m) return;
     transformer_deinit(&m->weights);

@@ -53,6 +53,13 @@ const model_traits *model_traits_of(const model *m);
 /* Bytes of weights in the files. */
 int64_t model_weight_bytes(const model *m);
 
+/* Lets the positions of a block reach at most n experts a layer, as LLaDA2.2 does: an approximation
+ * of a model that was not trained so. Blocks are of the model's own length, or of 32 positions
+ * where it has none; block-causal models are then denoised in multiples of them. Once, before the
+ * first forward. UM_INVALID where the model is dense, routes by blocks itself, or n is out of
+ * range. */
+um_status model_cap_experts(model *m, int32_t n, um_error *err);
+
 /* Reads every weight once: UM_NUMERIC names the first tensor with a NaN or an infinity. */
 um_status model_check_weights(const model *m, device *dev, um_progress_fn progress, void *user,
                               um_error *err);

@@ -182,6 +182,7 @@ static void check_case(const json_t *trace, const char *file, size_t i) {
     o.prompt = prompt;
     o.n_prompt = n_prompt;
     o.ignore_eos = true;
+    o.fold = UM_FOLD_OFF; /* forwards are counted */
     const char *name;
     json_object_foreach(options, name, value) set_option(&o, name, value);
     um_engine *engine = open_model(folder, options, &copy);
