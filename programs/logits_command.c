@@ -21,6 +21,7 @@ static um_status compute(const options *o, const int32_t *ids, size_t n_ids, pro
     settings.directory = options_text(o, OPTION_MODEL);
     settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
+    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
     settings.progress = progress_load;
     settings.progress_user = p;
     um_status status = um_engine_open(&settings, &engine, err);

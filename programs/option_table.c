@@ -160,6 +160,9 @@ const option_spec option_table[OPTION_COUNT] = {
         INTEGER("prefill-chunk", 1, INT_MAXIMUM, RUN, "prompt tokens in one forward"),
     [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS | SCORE,
                                 "reference: float32 activations; fast is not in this version"),
+    [OPTION_KV_TYPE] = CHOICE("kv-type", "auto|f32|bf16|int8", RUN | LOGITS | INSPECT | SCORE,
+                              "how the cache stores keys and values (auto: f32, or bf16 with "
+                              "--precision fast)"),
     [OPTION_THREADS] =
         INTEGER("threads", 1, 1024, RUN | LOGITS | SCORE, "threads (one for each core)"),
     [OPTION_MASK_TOKEN] = INTEGER("mask-token", 0, INT_MAXIMUM, RUN | LOGITS | INSPECT | SCORE,

@@ -89,6 +89,7 @@ static um_status open_engine(const options *o, const score_items *items, progres
     settings.directory = options_text(o, OPTION_MODEL);
     settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
+    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
     settings.progress = progress_load;
     settings.progress_user = bar;
     TRY(um_model_inspect(settings.directory, settings.mask_token, &info, err));

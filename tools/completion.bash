@@ -32,6 +32,7 @@ _unmask() {
         --remask) options='low-confidence random' ;;
         --cache) options='exact none prefix dual' ;;
         --precision) options='reference fast' ;;
+        --kv-type) options='auto f32 bf16 int8' ;;
         -m | --model)
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
@@ -57,14 +58,14 @@ _unmask() {
                 --post-steps --eps --alg-temp --factor --entropy-bound --low-threshold --credit-alpha
                 --credit-beta --credit-gamma --window --block-add --block-ready --metric --temperature
                 --top-k --top-p --min-p --seed --cfg --logits-eos-inf --confidence-eos-eot-inf --cache
-                --prefill-chunk --precision --threads --mask-token --watch --delay --columns --json
+                --prefill-chunk --precision --kv-type --threads --mask-token --watch --delay --columns --json
                 --print-ids --trace --verbose" ;;
-            logits) options="$common --ids --block --precision --threads --mask-token -o --output
+            logits) options="$common --ids --block --precision --kv-type --threads --mask-token -o --output
                 --verbose" ;;
             tokenize) options="$common -p --prompt --file --jsonl --chat --tools --render --decode" ;;
-            inspect) options="$common --mask-token --json --policies --context" ;;
+            inspect) options="$common --kv-type --mask-token --json --policies --context" ;;
             score) options="$common -p --prompt --ids --answer --answer-ids --choices --jsonl --template
-                --samples --seed --block --cfg --precision --threads --mask-token --json --masks
+                --samples --seed --block --cfg --precision --kv-type --threads --mask-token --json --masks
                 --verbose" ;;
             help) options='run logits tokenize inspect score' ;;
         esac
