@@ -327,6 +327,15 @@ typedef enum um_precision {
     UM_PRECISION_FAST = 1
 } um_precision;
 
+/* How keys and values are stored in the cache. Every step reads all of them that its rows see;
+ * products and sums are float32 whatever the type. */
+typedef enum um_kv_type {
+    UM_KV_AUTO = 0, /* float32 with the reference precision, bfloat16 with the fast one */
+    UM_KV_F32 = 1,  /* 4 bytes a number, exact */
+    UM_KV_BF16 = 2, /* 2 bytes a number */
+    UM_KV_INT8 = 3  /* 1 byte, and a float32 scale for each position and head */
+} um_kv_type;
+
 #define UM_STOP_TOKENS_MAX 16
 
 /* What a model directory, or a GGUF file, holds. Strings live as long as the struct's owner. */
@@ -347,7 +356,9 @@ typedef struct um_model_info {
     int64_t n_parameters, n_tensors;
     int64_t bytes_f32, bytes_f16, bytes_bf16; /* weights by stored type */
     int64_t bytes_blocks;                     /* of all block types (Q8_0, Q4_K, ...) */
-    int64_t cache_bytes_per_token;            /* keys and values of one position, all layers */
+    /* Keys and values of one position, all layers: in the engine's type, or in float32 where no
+     * engine is open (um_model_cache_bytes says it for each type). */
+    int64_t cache_bytes_per_token;
     /* Defaults of the family, as changed by generation_config.json. */
     char policy[32];
     um_remask remask;
@@ -362,6 +373,9 @@ typedef struct um_model_info {
  * without reading weights. mask_token: -1 for the model's own. */
 UM_API um_status um_model_inspect(const char *directory, int32_t mask_token, um_model_info *info,
                                   um_error *err);
+
+/* Bytes of keys and values of one position in all layers, stored as `type`; AUTO: as float32. */
+UM_API int64_t um_model_cache_bytes(const um_model_info *info, um_kv_type type);
 
 /* ---- Engine --------------------------------------------------------------------------------- */
 
@@ -384,6 +398,7 @@ typedef struct um_engine_options {
      * from those of a token to all; 0: no bound. Fewer weights are read, and the result is an
      * approximation (docs/families.md). */
     int32_t expert_cap;
+    um_kv_type kv_type;
     um_progress_fn progress; /* may be NULL */
     void *progress_user;
 } um_engine_options;
@@ -401,6 +416,8 @@ UM_API const um_model_info *um_engine_info(const um_engine *engine);
 /* "scalar", "avx2", "avx512" or "amx": the kernels in use. Constant string. */
 UM_API const char *um_engine_kernels(const um_engine *engine);
 UM_API int32_t um_engine_threads(const um_engine *engine);
+/* How the cache of this engine stores keys and values; never AUTO. */
+UM_API um_kv_type um_engine_kv_type(const um_engine *engine);
 
 /* Pages of the cache: how many exist, and how many no request holds. */
 UM_API void um_engine_pages(um_engine *engine, int64_t *n_pages, int64_t *n_free);

@@ -24,6 +24,7 @@ static um_status compute(const options *o, const int32_t *ids, size_t n_ids, pro
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
     settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
     settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
+    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
     settings.progress = progress_load;
     settings.progress_user = p;
     um_status status = um_engine_open(&settings, &engine, err);

@@ -170,6 +170,9 @@ const option_spec option_table[OPTION_COUNT] = {
     [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS | SCORE,
                                 "fast (the default): 8-bit activations where weights are "
                                 "quantized; reference: float32 throughout"),
+    [OPTION_KV_TYPE] = CHOICE("kv-type", "auto|f32|bf16|int8", RUN | LOGITS | INSPECT | SCORE,
+                              "how the cache stores keys and values (auto: f32, or bf16 with "
+                              "--precision fast)"),
     [OPTION_THREADS] =
         INTEGER("threads", 1, 1024, RUN | LOGITS | SCORE, "threads (one for each core)"),
     [OPTION_MASK_TOKEN] = INTEGER("mask-token", 0, INT_MAXIMUM, RUN | LOGITS | INSPECT | SCORE,

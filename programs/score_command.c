@@ -92,6 +92,7 @@ static um_status open_engine(const options *o, const score_items *items, progres
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
     settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
     settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
+    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
     settings.progress = progress_load;
     settings.progress_user = bar;
     TRY(um_model_inspect(settings.directory, settings.mask_token, &info, err));

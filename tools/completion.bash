@@ -33,6 +33,7 @@ _unmask() {
         --cache) options='exact none prefix dual' ;;
         --fold) options='auto off' ;;
         --precision) options='reference fast' ;;
+        --kv-type) options='auto f32 bf16 int8' ;;
         -m | --model)
             mapfile -t COMPREPLY < <(compgen -d -- "$word"; compgen -f -X '!*.gguf' -- "$word")
             return
@@ -58,14 +59,14 @@ _unmask() {
                 --post-steps --eps --alg-temp --factor --entropy-bound --low-threshold --credit-alpha
                 --credit-beta --credit-gamma --window --block-add --block-ready --metric --temperature
                 --top-k --top-p --min-p --seed --cfg --logits-eos-inf --confidence-eos-eot-inf --cache
-                --fold --prefill-chunk --expert-cap --precision --threads --mask-token --watch --delay --columns --json
+                --fold --prefill-chunk --expert-cap --precision --kv-type --threads --mask-token --watch --delay --columns --json
                 --print-ids --trace --verbose" ;;
-            logits) options="$common --ids --block --expert-cap --precision --threads --mask-token -o --output
+            logits) options="$common --ids --block --expert-cap --precision --kv-type --threads --mask-token -o --output
                 --verbose" ;;
             tokenize) options="$common -p --prompt --file --jsonl --chat --tools --render --decode" ;;
-            inspect) options="$common --mask-token --json --policies --context" ;;
+            inspect) options="$common --kv-type --mask-token --json --policies --context" ;;
             score) options="$common -p --prompt --ids --answer --answer-ids --choices --jsonl --template
-                --samples --seed --block --cfg --expert-cap --precision --threads --mask-token --json
+                --samples --seed --block --cfg --expert-cap --precision --kv-type --threads --mask-token --json
                 --masks --verbose" ;;
             help) options='run logits tokenize inspect score' ;;
         esac

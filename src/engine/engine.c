@@ -32,6 +32,35 @@ um_status um_model_inspect(const char *directory, int32_t mask_token, um_model_i
     return UM_OK;
 }
 
+/* The kernels' name of a type that is not AUTO. */
+static kv_type stored_as(um_kv_type type) {
+    return type == UM_KV_BF16 ? KV_BF16 : type == UM_KV_INT8 ? KV_INT8 : KV_F32;
+}
+
+int64_t um_model_cache_bytes(const um_model_info *info, um_kv_type type) {
+    return (int64_t)page_pool_bytes_per_token(stored_as(type), info->n_layers, info->n_kv_heads,
+                                              info->head_dim);
+}
+
+static um_status resolve_kv_type(const um_engine_options *options, um_kv_type *type,
+                                 um_error *err) {
+    bool is_fast = options->precision == UM_PRECISION_FAST;
+    switch (options->kv_type) {
+        case UM_KV_AUTO:
+            *type = is_fast ? UM_KV_BF16 : UM_KV_F32;
+            return UM_OK;
+        case UM_KV_F32:
+        case UM_KV_BF16:
+        case UM_KV_INT8:
+            *type = options->kv_type;
+            return UM_OK;
+    }
+    um_error_set(err, UM_INVALID, "kv_type: expected a um_kv_type (0 to 3), found %d",
+                 (int)options->kv_type);
+    um_error_at(err, "kv_type", -1);
+    return UM_INVALID;
+}
+
 static double gigabytes(int64_t n_bytes) {
     return (double)n_bytes / 1e9;
 }
@@ -58,6 +87,7 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
     TRY(model_open(options->directory, options->mask_token, &engine->mdl, err));
     if (options->expert_cap) TRY(model_cap_experts(engine->mdl, options->expert_cap, err));
     const um_model_info *info = model_info(engine->mdl);
+    model_set_kv_type(engine->mdl, stored_as(engine->kv_type));
     int64_t n_tokens = options->cache_tokens;
     if (n_tokens == 0) {
         n_tokens =
@@ -73,8 +103,8 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
     TRY(device_open(options->n_threads, &engine->dev, err));
     TRY(model_check_weights(engine->mdl, engine->dev, options->progress, options->progress_user,
                             err));
-    TRY(page_pool_create(engine->dev, info->n_layers, info->n_kv_heads, info->head_dim, n_pages,
-                         &engine->pool, err));
+    TRY(page_pool_create(engine->dev, stored_as(engine->kv_type), info->n_layers, info->n_kv_heads,
+                         info->head_dim, n_pages, &engine->pool, err));
     engine->kv = memory_alloc_array((size_t)info->n_layers, sizeof *engine->kv);
     if (!engine->kv) FAIL(UM_NO_MEMORY, err, "no memory for %d layers", info->n_layers);
     for (int32_t i = 0; i < info->n_layers; i++) engine->kv[i] = page_pool_layer(engine->pool, i);
@@ -93,11 +123,14 @@ um_status um_engine_open(const um_engine_options *options, um_engine **out, um_e
     if (options->precision != UM_PRECISION_REFERENCE && options->precision != UM_PRECISION_FAST)
         FAIL(UM_INVALID, err, "precision: expected reference (0) or fast (1), found %d",
              (int)options->precision);
+    um_kv_type stored;
+    TRY(resolve_kv_type(options, &stored, err));
     um_engine *engine = memory_calloc(1, sizeof *engine);
     if (!engine) FAIL(UM_NO_MEMORY, err, "no memory for an engine");
     pthread_mutex_init(&engine->step_lock, NULL);
     pthread_mutex_init(&engine->state_lock, NULL);
     arena_init(&engine->plan.scratch);
+    engine->kv_type = stored;
     um_status status = open_parts(engine, options, err);
     if (status != UM_OK) {
         um_engine_close(&engine);
@@ -132,6 +165,10 @@ const char *um_engine_kernels(const um_engine *engine) {
 
 int32_t um_engine_threads(const um_engine *engine) {
     return thread_pool_size(engine->dev->pool);
+}
+
+um_kv_type um_engine_kv_type(const um_engine *engine) {
+    return engine->kv_type;
 }
 
 void um_engine_pages(um_engine *engine, int64_t *n_pages, int64_t *n_free) {

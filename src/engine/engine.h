@@ -146,6 +146,7 @@ struct um_engine {
     model *mdl;
     page_pool *pool;
     kv_layer *kv; /* [n_layers] */
+    um_kv_type kv_type;
     int64_t n_steps;
     step_plan plan;
     um_request *requests; /* state_lock; oldest first */

@@ -48,12 +48,30 @@ typedef struct kv_table {
     int32_t n_pages;
 } kv_table;
 
-/* Keys and values of one layer, all pages.
- *   keys   [n_pages, n_kv_heads, head_dim, KV_PAGE_LEN]   position innermost: scores of 16
- *                                                         positions come from one vector a
- * dimension values [n_pages, n_kv_heads, KV_PAGE_LEN, head_dim]   */
+/* How the cache stores a number. */
+typedef enum kv_type {
+    KV_F32 = 0,
+    KV_BF16 = 1, /* rounded to nearest, ties to even */
+    KV_INT8 = 2  /* one float32 scale for each (position, head): scale = max |x| / 127 */
+} kv_type;
+
+/* Keys and values of one layer, all pages: [n_pages, n_kv_heads] parts of kv_part_bytes each, where
+ * a part is what a page holds of one head:
+ *
+ *          keys                                   values
+ *   f32    [head_dim, KV_PAGE_LEN]                [KV_PAGE_LEN, head_dim]
+ *   bf16   [pairs of dimensions, KV_PAGE_LEN, 2]  [KV_PAGE_LEN / 2, head_dim, 2 positions]
+ *   int8   [head_dim, KV_PAGE_LEN] i8, then       [KV_PAGE_LEN, head_dim] i8, then
+ *          scales [KV_PAGE_LEN] f32               scales [KV_PAGE_LEN] f32
+ *
+ * Keys have the position inside, so that one vector serves the scores of 16 positions. The pairs of
+ * bf16 are those that products of bf16 sum up (AMX); shifted and masked they are float32. Odd
+ * head_dim: the last key pair's second half is zero. A slot has its scales to itself: writing it
+ * again changes no other. A row with a NaN or an infinity has a NaN for its scale in int8, and one
+ * whose scale would be subnormal is zero. */
 typedef struct kv_layer {
-    float *keys, *values;
+    void *keys, *values;
+    kv_type type;
 } kv_layer;
 
 /* out[r] = softmax(q[r] . k^T * scale) . v over the positions [0, visible_end[r]) of row r's
@@ -61,7 +79,8 @@ typedef struct kv_layer {
  *   q, out      [n_rows, n_heads, head_dim]
  *   seq         [n_rows] index into tables
  *   visible_end [n_rows] at most tables[seq].n_pages * KV_PAGE_LEN
- * Head h reads key-value head h / (n_heads / n_kv_heads). head_dim is any size from 1.
+ * Head h reads key-value head h / (n_heads / n_kv_heads). head_dim is any size from 1. Stored
+ * numbers are decoded to float32; queries, weights and sums are float32.
  * Tolerance against the scalar version: NMSE 1e-12. */
 typedef struct attention_args {
     const float *q;
@@ -202,6 +221,14 @@ typedef struct head_args {
     score *scores;
 } head_args;
 
+/* Bytes of a page's keys, or values, of one head. */
+static inline size_t kv_part_bytes(kv_type type, int32_t head_dim) {
+    size_t n = (size_t)head_dim;
+    return KV_PAGE_LEN * (type == KV_F32    ? n * sizeof(float)
+                          : type == KV_BF16 ? (n + n % 2) * sizeof(uint16_t)
+                                            : n + sizeof(float));
+}
+
 typedef struct kernel_ops {
     /* y[r, o] = sum_i x[r, i] * w[o, i] + bias[o];  x [n_rows, n_in], y [n_rows, n_out],
      * bias [n_out] or NULL. Float32 sums. Tolerance: NMSE 1e-12. */
@@ -230,7 +257,7 @@ typedef struct kernel_ops {
                       const float *sines, int32_t n_rows, int32_t n_heads, int32_t head_dim,
                       int32_t rotary_dim);
     /* Writes k, v [n_rows, n_kv_heads, head_dim] into the slots of positions [n_rows], seq [n_rows]
-     * index into tables. No two rows share a slot. Exact. */
+     * index into tables. No two rows share a slot. The same bits in every tier. */
     um_status (*kv_write)(device *dev, const kv_layer *kv, const float *k, const float *v,
                           const int32_t *seq, const int32_t *positions, const kv_table *tables,
                           int32_t n_rows, int32_t n_kv_heads, int32_t head_dim);

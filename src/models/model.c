@@ -10,6 +10,7 @@
 
 #include "base/file_map.h"
 #include "base/memory.h"
+#include "cache/page_pool.h"
 #include "models/family.h"
 #include "models/gguf_model.h"
 #include "quant/blocks.h"
@@ -143,6 +144,12 @@ static um_status find_defaults(model *m, um_error *err) {
     return UM_OK;
 }
 
+void model_set_kv_type(model *m, kv_type type) {
+    const transformer_shape *s = &m->weights.shape;
+    m->info.cache_bytes_per_token =
+        (int64_t)page_pool_bytes_per_token(type, s->n_layers, s->n_kv_heads, s->head_dim);
+}
+
 static void fill_info(model *m) {
     const transformer_shape *s = &m->weights.shape;
     um_model_info *info = &m->info;
@@ -163,8 +170,7 @@ static void fill_info(model *m) {
     info->n_experts = s->n_experts;
     info->n_active = s->n_active;
     info->n_shared_experts = s->expert_inner ? s->shared_inner / s->expert_inner : 0;
-    info->cache_bytes_per_token =
-        (int64_t)s->n_layers * s->n_kv_heads * s->head_dim * 2 * (int64_t)sizeof(float);
+    model_set_kv_type(m, KV_F32);
 }
 
 /* Weights of a quantized checkpoint mean nothing without the rule that this key describes. */

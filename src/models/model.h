@@ -60,6 +60,8 @@ int64_t model_weight_bytes(const model *m);
  * range. */
 um_status model_cap_experts(model *m, int32_t n, um_error *err);
 
+/* Says how the cache stores keys and values, for um_model_info. */
+void model_set_kv_type(model *m, kv_type type);
 /* Reads every weight once: UM_NUMERIC names the first tensor with a NaN or an infinity. */
 um_status model_check_weights(const model *m, device *dev, um_progress_fn progress, void *user,
                               um_error *err);

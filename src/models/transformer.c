@@ -167,7 +167,7 @@ static size_t op_scratch_bytes(const transformer *t, device *dev, const model_ba
     const kernel_ops *ops = dev->ops;
     step_buffers none;
     memset(&none, 0, sizeof none);
-    attention_args attention = attention_of(s, batch, &none, (kv_layer){NULL, NULL});
+    attention_args attention = attention_of(s, batch, &none, (kv_layer){.keys = NULL});
     size_t n_bytes = ops->attention_scratch(dev, &attention);
     for (int32_t i = 0; i < s->n_layers; i++) {
         if (!t->layers[i].is_moe) continue;
