@@ -398,6 +398,12 @@ typedef struct um_engine_options {
      * from those of a token to all; 0: no bound. Fewer weights are read, and the result is an
      * approximation (docs/families.md). */
     int32_t expert_cap;
+    /* For measuring without a file: the shape of a published model with random weights, in place of
+     * a directory: llada2-mini, llada-8b, llada-moe, sdar-8b, dream-7b, llada-169m. What it writes
+     * is noise. */
+    const char *synthetic;
+    const char *synthetic_type; /* f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k */
+    int32_t synthetic_layers;   /* 0: all; fewer take less memory, and measured times are scaled */
     um_kv_type kv_type;
     um_progress_fn progress; /* may be NULL */
     void *progress_user;
@@ -539,6 +545,50 @@ typedef struct um_event {
 /* Takes the next event. Its pointers stay valid until the next call on the same request.
  * UM_AGAIN: none is queued. */
 UM_API um_status um_request_next_event(um_request *request, um_event *event);
+
+/* ---- Measuring ------------------------------------------------------------------------------ */
+
+/* What the machine can do at most with the engine's threads and the instructions of its kernels. */
+typedef struct um_machine {
+    double read_gbps;   /* 1e9 bytes a second from memory */
+    double f32_gflops;  /* a fused multiply-add is two operations */
+    double bf16_gflops; /* 0: no kernel multiplies bfloat16; float32's figure counts */
+    double int8_gops;
+} um_machine;
+
+/* Measures with loops that do nothing else, about a second; other requests wait. */
+UM_API um_status um_engine_machine(um_engine *engine, um_machine *machine, um_error *err);
+
+typedef enum um_phase {
+    UM_PHASE_STEP = 0,   /* the output head runs for all rows, at temperature 0 */
+    UM_PHASE_PREFILL = 1 /* the head does not run */
+} um_phase;
+
+typedef struct um_measure_options {
+    um_phase phase;
+    int32_t n_rows;    /* positions of the span */
+    int32_t context;   /* positions in the cache before it */
+    int32_t n_repeats; /* 1 to 1000, after one that is not counted */
+} um_measure_options;
+
+/* Of all layers: where the engine holds fewer than its shape has, times, bytes and operations of
+ * the layers are scaled up, those of the head are not. */
+typedef struct um_measurement {
+    double ms, ms_min; /* median and least */
+    double bytes;      /* weights that the rows touch, keys and values */
+    double int8_ops, bf16_ops, f32_ops;
+    double experts_touched;  /* of a layer, mean; 0 for dense models */
+    double limit_ms;         /* the larger of reading `bytes` and of all operations */
+    const char *limit;       /* "read", "f32", "bf16" or "int8": what binds. Constant string */
+    double percent_of_limit; /* 100 * limit_ms / ms */
+} um_measurement;
+
+/* Times forwards of one span. UM_INVALID, UM_LIMIT (more positions than the cache holds). */
+UM_API um_status um_engine_measure(um_engine *engine, const um_measure_options *options,
+                                   const um_machine *machine, um_measurement *measurement,
+                                   um_error *err);
+/* Layers of the engine's shape; um_model_info has those that are there. */
+UM_API int32_t um_engine_full_layers(const um_engine *engine);
 
 /* ---- Score ---------------------------------------------------------------------------------- */
 

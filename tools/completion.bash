@@ -13,7 +13,7 @@ _unmask() {
         previous=${COMP_WORDS[COMP_CWORD - 2]}
     fi
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run logits tokenize inspect score help --help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'run logits tokenize inspect score bench help --help --version' -- "$word")
         return
     fi
     case $previous in
@@ -38,7 +38,9 @@ _unmask() {
             mapfile -t COMPREPLY < <(compgen -d -- "$word"; compgen -f -X '!*.gguf' -- "$word")
             return
             ;;
-        -o | --output | --trace | --file | --jsonl | --chat | --tools)
+        --synthetic) options='llada2-mini llada-8b llada-moe sdar-8b dream-7b llada-169m' ;;
+        -t | --type) options='f32 f16 bf16 q8_0 q4_0 q4_k q5_k q6_k' ;;
+        -o | --output | --plot | --trace | --file | --jsonl | --chat | --tools)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
@@ -48,7 +50,8 @@ _unmask() {
             --credit-beta | --credit-gamma | --window | --block-add | --block-ready | --cfg | \
             --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --expert-cap | --threads | \
             --mask-token | --delay | --columns | --context | --answer | \
-            --answer-ids | --choices | --samples)
+            --answer-ids | --choices | --samples | --layers | --rows | --prefill | --repeat | \
+            --tokens-per-forward)
             return
             ;;
     esac
@@ -68,7 +71,9 @@ _unmask() {
             score) options="$common -p --prompt --ids --answer --answer-ids --choices --jsonl --template
                 --samples --seed --block --cfg --expert-cap --precision --kv-type --threads --mask-token --json
                 --masks --verbose" ;;
-            help) options='run logits tokenize inspect score' ;;
+            bench) options="$common --context --expert-cap --precision --kv-type --threads --json --synthetic -t
+                --type --layers --rows --prefill --repeat --tokens-per-forward --csv --plot --verbose" ;;
+            help) options='run logits tokenize inspect score bench' ;;
         esac
     fi
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")

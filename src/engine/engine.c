@@ -83,8 +83,31 @@ static um_status check_memory(const model *m, int64_t n_positions, bool is_fast,
          gigabytes(available));
 }
 
+static um_status open_synthetic(um_engine *engine, const um_engine_options *options,
+                                um_error *err) {
+    static const struct {
+        const char *name;
+        dtype type;
+    } types[] = {{"f32", DTYPE_F32},   {"f16", DTYPE_F16},   {"bf16", DTYPE_BF16},
+                 {"q8_0", DTYPE_Q8_0}, {"q4_0", DTYPE_Q4_0}, {"q4_k", DTYPE_Q4_K},
+                 {"q5_k", DTYPE_Q5_K}, {"q6_k", DTYPE_Q6_K}};
+    const char *wanted = options->synthetic_type ? options->synthetic_type : "q4_0";
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(wanted, types[i].name) == 0)
+            return model_open_synthetic(options->synthetic, types[i].type,
+                                        options->synthetic_layers, engine->dev, &engine->mdl, err);
+    FAIL(UM_INVALID, err,
+         "synthetic_type: expected f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k, "
+         "found \"%.40s\"",
+         wanted);
+}
+
 static um_status open_parts(um_engine *engine, const um_engine_options *options, um_error *err) {
-    TRY(model_open(options->directory, options->mask_token, &engine->mdl, err));
+    TRY(device_open(options->n_threads, &engine->dev, err));
+    if (options->synthetic)
+        TRY(open_synthetic(engine, options, err));
+    else
+        TRY(model_open(options->directory, options->mask_token, &engine->mdl, err));
     if (options->expert_cap) TRY(model_cap_experts(engine->mdl, options->expert_cap, err));
     const um_model_info *info = model_info(engine->mdl);
     model_set_kv_type(engine->mdl, stored_as(engine->kv_type));
@@ -100,9 +123,9 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
     int32_t n_pages = (int32_t)((n_tokens + KV_PAGE_LEN - 1) / KV_PAGE_LEN);
     TRY(check_memory(engine->mdl, (int64_t)n_pages * KV_PAGE_LEN,
                      options->precision == UM_PRECISION_FAST, err));
-    TRY(device_open(options->n_threads, &engine->dev, err));
-    TRY(model_check_weights(engine->mdl, engine->dev, options->progress, options->progress_user,
-                            err));
+    if (!options->synthetic)
+        TRY(model_check_weights(engine->mdl, engine->dev, options->progress, options->progress_user,
+                                err));
     TRY(page_pool_create(engine->dev, stored_as(engine->kv_type), info->n_layers, info->n_kv_heads,
                          info->head_dim, n_pages, &engine->pool, err));
     engine->kv = memory_alloc_array((size_t)info->n_layers, sizeof *engine->kv);
@@ -118,7 +141,7 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
 }
 
 um_status um_engine_open(const um_engine_options *options, um_engine **out, um_error *err) {
-    if (!options || !options->directory || !out)
+    if (!options || (!options->directory && !options->synthetic) || !out)
         FAIL(UM_INVALID, err, "the model's directory is missing");
     if (options->precision != UM_PRECISION_REFERENCE && options->precision != UM_PRECISION_FAST)
         FAIL(UM_INVALID, err, "precision: expected reference (0) or fast (1), found %d",

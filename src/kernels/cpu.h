@@ -87,6 +87,11 @@ typedef struct cpu_kernels {
     void (*pack_bf16)(const pack_tile *tile);
     void (*matmul_bf16)(const bf16_tile *tile);
     bool has_bf16; /* matmul_bf16 is faster than matmul here */
+    /* kernels/limits.h: run n_rounds and say how many operations that was; NULL: no such kernel. */
+    int64_t (*burn_f32)(int64_t n_rounds);
+    int64_t (*burn_int8)(int64_t n_rounds);
+    int64_t (*burn_bf16)(int64_t n_rounds);
+    uint64_t (*read)(const unsigned char *memory, size_t n_bytes);
     /* out [n] f32 from stored numbers. */
     void (*decode)(dtype type, const void *data, size_t n, float *out);
     /* One row; y may be x. */
@@ -170,6 +175,9 @@ bool cpu_has_avx512(void);            /* AVX-512 F, BW, VL, DQ as well */
 bool cpu_has_vnni(void); /* AVX-512 VNNI */
 bool cpu_has_amx(void);  /* tiles with bfloat16, granted to this process */
 
+void limits_fill_scalar(cpu_kernels *k);
+void limits_fill_avx2(cpu_kernels *k);
+void limits_fill_avx512(cpu_kernels *k);
 void packed_fill_scalar(cpu_kernels *k);
 void packed_fill_avx2(cpu_kernels *k);
 void packed_fill_avx512(cpu_kernels *k); /* only where cpu_has_vnni */

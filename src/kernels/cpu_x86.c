@@ -49,6 +49,7 @@ void cpu_fill_avx2(cpu_kernels *k) {
     k->name = "avx2";
     matmul_fill_avx2(k);
     packed_fill_avx2(k);
+    limits_fill_avx2(k);
     rows_fill_avx2(k);
     attention_fill_avx2(k);
     head_fill_avx2(k);
@@ -58,6 +59,7 @@ void cpu_fill_avx512(cpu_kernels *k) {
     k->name = "avx512";
     matmul_fill_avx512(k);
     if (cpu_has_vnni()) packed_fill_avx512(k);
+    limits_fill_avx512(k);
     rows_fill_avx512(k);
     attention_fill_avx512(k);
     head_fill_avx512(k);

@@ -37,6 +37,7 @@ void cpu_fill_scalar(cpu_kernels *k) {
     k->name = "scalar";
     matmul_fill_scalar(k);
     packed_fill_scalar(k);
+    limits_fill_scalar(k);
     rows_fill_scalar(k);
     attention_fill_scalar(k);
     head_fill_scalar(k);

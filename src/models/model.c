@@ -13,6 +13,7 @@
 #include "cache/page_pool.h"
 #include "models/family.h"
 #include "models/gguf_model.h"
+#include "models/synthetic.h"
 #include "quant/blocks.h"
 
 struct model {
@@ -25,6 +26,8 @@ struct model {
     model_traits traits;
     um_model_info info;
     int64_t weight_bytes;
+    synthetic_memory synthetic;
+    int32_t full_layers;
 };
 
 static void copy_name(char *to, size_t capacity, const char *from) {
@@ -153,7 +156,8 @@ void model_set_kv_type(model *m, kv_type type) {
 static void fill_info(model *m) {
     const transformer_shape *s = &m->weights.shape;
     um_model_info *info = &m->info;
-    copy_name(info->architecture, sizeof info->architecture, hf_config_architecture(m->config));
+    copy_name(info->architecture, sizeof info->architecture,
+              m->config ? hf_config_architecture(m->config) : NULL);
     copy_name(info->family, sizeof info->family, m->kind->name);
     info->attention = m->traits.attention;
     info->n_layers = s->n_layers;
@@ -244,6 +248,52 @@ cleanup:
     return status;
 }
 
+um_status model_open_synthetic(const char *name, dtype type, int32_t n_layers, device *dev,
+                               model **out, um_error *err) {
+    static const family none = {.name = "synthetic"};
+    const synthetic_shape *shape = synthetic_find(name);
+    if (!shape) FAIL(UM_INVALID, err, "synthetic: no shape is named \"%.40s\"", name);
+    int32_t all = shape->shape.n_layers, n_dense = shape->shape.n_dense_layers;
+    if (n_layers < 0 || n_layers > all || (n_layers > 0 && n_layers <= n_dense))
+        FAIL(UM_INVALID, err, "layers: expected %d to %d, found %d", n_dense + 1, all, n_layers);
+    model *m = memory_calloc(1, sizeof *m);
+    if (!m) FAIL(UM_NO_MEMORY, err, "no memory for a model");
+    m->kind = &none;
+    m->full_layers = all;
+    m->weights.shape = shape->shape;
+    if (n_layers) m->weights.shape.n_layers = n_layers;
+    m->traits = (model_traits){.attention = shape->attention,
+                               .context = shape->context,
+                               .mask_token = 0,
+                               .extra_stop_token = -1,
+                               .other_stop_token = -1,
+                               .delete_token = -1,
+                               .split_token = -1,
+                               .policy = "threshold",
+                               .block_len = shape->block_len,
+                               .threshold = 0.9};
+    fill_info(m);
+    copy_name(m->info.architecture, sizeof m->info.architecture, shape->name);
+    m->info.block_len = shape->block_len;
+    um_status status =
+        synthetic_fill(&m->weights, type, shape->has_qk_norm, dev, &m->synthetic, err);
+    if (status != UM_OK) {
+        model_unpack(m, dev);
+        model_close(m);
+        return status;
+    }
+    *out = m;
+    return UM_OK;
+}
+
+int32_t model_full_layers(const model *m) {
+    return m->full_layers ? m->full_layers : m->weights.shape.n_layers;
+}
+
+const transformer *model_transformer(const model *m) {
+    return &m->weights;
+}
+
 um_status model_cap_experts(model *m, int32_t n, um_error *err) {
     enum { BLOCK_OF_NONE = 32 };
     transformer_shape *s = &m->weights.shape;
@@ -304,6 +354,7 @@ um_status model_pack(model *m, device *dev, bool is_fast, um_progress_fn progres
 
 void model_unpack(model *m, device *dev) {
     transformer_unpack(&m->weights, dev);
+    synthetic_free(&m->synthetic, dev);
 }
 
 size_t model_scratch_bytes(const model *m, device *dev, const model_batch *batch) {

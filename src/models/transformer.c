@@ -275,6 +275,17 @@ static um_status plain_mlp(const transformer_shape *s, const mlp_weights *mlp, d
     return ops->add(dev, b->x, to, (size_t)n * (size_t)s->hidden);
 }
 
+/* Different experts among the ids of all rows. */
+static int32_t count_experts(const route_args *route) {
+    int32_t n_ids = route->n_rows * route->n_active, n = 0;
+    for (int32_t i = 0; i < n_ids; i++) {
+        bool is_first = true;
+        for (int32_t j = 0; j < i && is_first; j++) is_first = route->ids[j] != route->ids[i];
+        n += is_first;
+    }
+    return n;
+}
+
 static um_status mlp_block(const transformer *t, const layer_weights *layer, device *dev,
                            const model_batch *batch, const step_buffers *b) {
     const transformer_shape *s = &t->shape;
@@ -284,6 +295,7 @@ static um_status mlp_block(const transformer *t, const layer_weights *layer, dev
     if (!layer->is_moe) return plain_mlp(s, &layer->mlp, dev, n, b, b->out);
     route_args route = route_of(s, &layer->moe, batch, b);
     TRY(ops->route(dev, &route, b->op_scratch));
+    if (batch->experts_touched) batch->experts_touched[layer - t->layers] = count_experts(&route);
     experts_args experts = experts_of(s, &layer->moe, n, b);
     TRY(ops->experts(dev, &experts, b->op_scratch));
     TRY(ops->add(dev, b->x, b->out, (size_t)n * (size_t)s->hidden));

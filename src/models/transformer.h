@@ -79,6 +79,8 @@ typedef struct model_batch {
     const score_request *requests;
     int32_t forbidden_token; /* never proposed; -1: none */
     score *scores;           /* [n_requests] */
+    int32_t
+        *experts_touched; /* NULL, or [n_layers]: how many experts of each layer the rows reach */
 } model_batch;
 
 /* Rotary tables for positions [0, n_positions): f32 throughout, as the families' code has them. */

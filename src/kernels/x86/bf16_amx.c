@@ -148,7 +148,29 @@ static void matmul(const bf16_tile *t) {
     _tile_release();
 }
 
+/* The limit: four tiles of sums that no store interrupts. */
+static int64_t burn(int64_t n_rounds) {
+    configure();
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_zero(4);
+    _tile_zero(5);
+    _tile_zero(6);
+    _tile_zero(7);
+    for (int64_t i = 0; i < n_rounds; i++) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 5, 6);
+        _tile_dpbf16ps(2, 4, 7);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_release();
+    return 4 * 2 * TILE * TILE * PACKED_GROUP * n_rounds;
+}
+
 void packed_fill_amx(cpu_kernels *k) {
+    k->burn_bf16 = burn;
     k->pack_bf16 = pack;
     k->matmul_bf16 = matmul;
     k->has_bf16 = true;
