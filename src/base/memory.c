@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/status.h"
 
@@ -75,6 +76,27 @@ char *memory_copy_string(const char *text, size_t n_bytes) {
 
 void memory_free(void *memory) {
     free(memory);
+}
+
+enum { HUGE_PAGE_BYTES = 2 << 20 };
+
+/* Maps a huge page too much and gives back what lies before and behind the aligned part. */
+void *memory_map(size_t n_bytes) {
+    if (must_fail() || n_bytes == 0 || n_bytes > SIZE_MAX - 2 * (size_t)HUGE_PAGE_BYTES)
+        return NULL;
+    n_bytes = (n_bytes + HUGE_PAGE_BYTES - 1) & ~((size_t)HUGE_PAGE_BYTES - 1);
+    unsigned char *raw = mmap(NULL, n_bytes + HUGE_PAGE_BYTES, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (raw == MAP_FAILED) return NULL;
+    size_t before = -(uintptr_t)raw & ((size_t)HUGE_PAGE_BYTES - 1);
+    if (before) munmap(raw, before);
+    if (before < HUGE_PAGE_BYTES) munmap(raw + before + n_bytes, HUGE_PAGE_BYTES - before);
+    madvise(raw + before, n_bytes, MADV_HUGEPAGE); /* a wish: small pages do as well */
+    return raw + before;
+}
+
+void memory_unmap(void *memory, size_t n_bytes) {
+    if (memory) munmap(memory, (n_bytes + HUGE_PAGE_BYTES - 1) & ~((size_t)HUGE_PAGE_BYTES - 1));
 }
 
 int memory_grow(void *items, size_t *capacity, size_t n_used, size_t item_bytes) {

@@ -20,6 +20,12 @@ void *memory_alloc_aligned(size_t alignment, size_t n_bytes);       /* power of 
 char *memory_copy_string(const char *text, size_t n_bytes);         /* adds the zero */
 void memory_free(void *memory);
 
+/* Zeroed memory on huge pages where the system has any, 2 MiB aligned, for large blocks that last;
+ * given page by page as it is touched. NULL on failure. Freed with memory_unmap and the same size.
+ */
+void *memory_map(size_t n_bytes);
+void memory_unmap(void *memory, size_t n_bytes);
+
 /* Grows an array so that it has room for one more item. `items` is a pointer to the array pointer;
  * capacity doubles. Returns 0 on success, -1 when memory runs out (the array stays as it was). */
 int memory_grow(void *items, size_t *capacity, size_t n_used, size_t item_bytes);

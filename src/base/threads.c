@@ -2,9 +2,13 @@
  *
  * The worker pool. A run is published by raising `generation`; workers spin on it for a few
  * microseconds (a layer's operations follow each other closely) and then sleep on a condition, so
- * that an idle engine uses no processor. Tasks are taken from one atomic counter.
+ * that an idle engine uses no processor.
+ *
+ * Tasks are taken by counting `n_untaken` down; who gets one holds the run open until it is done.
+ * A run waits for its tasks alone, never for a worker that took none: one whose core is busy with
+ * another process joins late, in a later run, or not at all. `task`, `context` and `n_tasks` are
+ * read only by holders of a task.
  */
-
 #include "base/threads.h"
 
 #include <hwloc.h>
@@ -29,10 +33,12 @@ struct thread_pool {
     worker *workers; /* [n_threads]; entry 0 is the caller and has no thread */
     pthread_mutex_t lock;
     pthread_cond_t wake; /* a run was published, or the pool ends */
-    pthread_cond_t done; /* the last worker left a run */
+    pthread_cond_t done; /* the last task of a run is done */
     atomic_uint generation;
-    atomic_int n_next;    /* next task */
-    atomic_int n_working; /* workers that have not left the current run */
+    atomic_int n_untaken;  /* tasks of the run; may fall below 0 */
+    atomic_int n_undone;   /* tasks that nobody has reported as done */
+    atomic_int n_sleeping; /* workers that may wait on `wake` */
+    atomic_bool is_waited; /* the caller may wait on `done` */
     atomic_bool is_ending;
     int n_tasks;
     thread_task task;
@@ -45,37 +51,44 @@ static void relax(void) {
 #endif
 }
 
-static void take_tasks(thread_pool *pool, int i_worker) {
+/* Does tasks until none is left. Returns whether the last one of the run was among them. */
+static bool take_tasks(thread_pool *pool, int i_worker) {
+    int n_done = 0;
     for (;;) {
-        int i = atomic_fetch_add_explicit(&pool->n_next, 1, memory_order_relaxed);
-        if (i >= pool->n_tasks) return;
-        pool->task(pool->context, i, i_worker);
+        int n = atomic_fetch_sub_explicit(&pool->n_untaken, 1, memory_order_acquire);
+        if (n <= 0) break;
+        pool->task(pool->context, pool->n_tasks - n, i_worker);
+        n_done++;
     }
+    return n_done > 0 && atomic_fetch_sub(&pool->n_undone, n_done) == n_done;
 }
 
-/* Waits until the generation differs from `seen`: spins first, then sleeps. */
-static void await_run(thread_pool *pool, unsigned seen) {
+/* Waits until the generation differs from `seen`, and returns it: spins first, then sleeps. */
+static unsigned await_run(thread_pool *pool, unsigned seen) {
     int64_t start = clock_now_ns();
+    unsigned now;
     for (int i = 0;; i++) {
-        if (atomic_load_explicit(&pool->generation, memory_order_acquire) != seen) return;
+        now = atomic_load_explicit(&pool->generation, memory_order_acquire);
+        if (now != seen) return now;
         relax();
         if (i % 64 == 63 && clock_now_ns() - start > SPIN_NS) break;
     }
     pthread_mutex_lock(&pool->lock);
-    while (atomic_load_explicit(&pool->generation, memory_order_acquire) == seen)
+    atomic_fetch_add(&pool->n_sleeping, 1);
+    while ((now = atomic_load(&pool->generation)) == seen)
         pthread_cond_wait(&pool->wake, &pool->lock);
+    atomic_fetch_sub(&pool->n_sleeping, 1);
     pthread_mutex_unlock(&pool->lock);
+    return now;
 }
 
 static void *worker_main(void *argument) {
     worker *self = argument;
     thread_pool *pool = self->pool;
     for (unsigned seen = 0;;) {
-        await_run(pool, seen);
-        seen++; /* runs do not overlap, so the generation moved by exactly one */
+        seen = await_run(pool, seen);
         if (atomic_load(&pool->is_ending)) return NULL;
-        take_tasks(pool, self->i_worker);
-        if (atomic_fetch_sub_explicit(&pool->n_working, 1, memory_order_acq_rel) == 1) {
+        if (take_tasks(pool, self->i_worker) && atomic_load(&pool->is_waited)) {
             pthread_mutex_lock(&pool->lock);
             pthread_cond_signal(&pool->done);
             pthread_mutex_unlock(&pool->lock);
@@ -83,9 +96,12 @@ static void *worker_main(void *argument) {
     }
 }
 
+/* A worker says that it may sleep before it looks at the generation for the last time, so one of
+ * the two sides sees the other. */
 static void publish(thread_pool *pool) {
+    atomic_fetch_add(&pool->generation, 1);
+    if (atomic_load(&pool->n_sleeping) == 0) return;
     pthread_mutex_lock(&pool->lock);
-    atomic_fetch_add_explicit(&pool->generation, 1, memory_order_release);
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
 }
@@ -99,19 +115,20 @@ void thread_pool_run(thread_pool *pool, thread_task task, void *context, int n_t
     pool->task = task;
     pool->context = context;
     pool->n_tasks = n_tasks;
-    atomic_store_explicit(&pool->n_next, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->n_working, pool->n_threads - 1, memory_order_relaxed);
+    atomic_store_explicit(&pool->n_undone, n_tasks, memory_order_relaxed);
+    atomic_store_explicit(&pool->n_untaken, n_tasks, memory_order_release);
     publish(pool);
-    take_tasks(pool, 0);
+    if (take_tasks(pool, 0)) return;
     int64_t start = clock_now_ns();
     for (int i = 0;; i++) {
-        if (atomic_load_explicit(&pool->n_working, memory_order_acquire) == 0) return;
+        if (atomic_load_explicit(&pool->n_undone, memory_order_acquire) == 0) return;
         relax();
         if (i % 64 == 63 && clock_now_ns() - start > SPIN_NS) break;
     }
     pthread_mutex_lock(&pool->lock);
-    while (atomic_load_explicit(&pool->n_working, memory_order_acquire) != 0)
-        pthread_cond_wait(&pool->done, &pool->lock);
+    atomic_store(&pool->is_waited, true);
+    while (atomic_load(&pool->n_undone) != 0) pthread_cond_wait(&pool->done, &pool->lock);
+    atomic_store(&pool->is_waited, false);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -140,6 +157,10 @@ static int core_of_caller(hwloc_topology_t topology, int n_cores) {
 static void pin_workers(thread_pool *pool) {
     hwloc_topology_t topology;
     if (hwloc_topology_init(&topology) != 0) return;
+#if HWLOC_API_VERSION >= 0x00020500
+    /* Only cores of the affinity mask that this process was given. */
+    hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING);
+#endif
     if (hwloc_topology_load(topology) == 0) {
         int n_cores = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE);
         int first = core_of_caller(topology, n_cores);

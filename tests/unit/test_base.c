@@ -417,6 +417,22 @@ static void test_threads_wake_up(void **state) {
     free(t);
 }
 
+static void test_mapped_memory(void **state) {
+    (void)state;
+    const size_t n_bytes = (4 << 20) + 100;
+    unsigned char *memory = memory_map(n_bytes);
+    assert_non_null(memory);
+    assert_int_equal((uintptr_t)memory % (2 << 20), 0);
+    for (size_t i = 0; i < n_bytes; i++) assert_int_equal(memory[i], 0);
+    memset(memory, 1, n_bytes);
+    memory_unmap(memory, n_bytes);
+    memory_unmap(NULL, n_bytes);
+    memory_fault_at(1, 0);
+    assert_null(memory_map(n_bytes));
+    memory_fault_at(0, 0);
+    assert_null(memory_map(SIZE_MAX));
+}
+
 static void test_threads_create_and_fail(void **state) {
     (void)state;
     thread_pool *pool = NULL;
@@ -455,6 +471,7 @@ int main(void) {
         cmocka_unit_test(test_clock_and_system),
         cmocka_unit_test(test_threads_run_each_task_once),
         cmocka_unit_test(test_threads_wake_up),
+        cmocka_unit_test(test_mapped_memory),
         cmocka_unit_test(test_threads_create_and_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
