@@ -274,7 +274,12 @@ um_status model_open_synthetic(const char *name, dtype type, int32_t n_layers, d
                                .threshold = 0.9};
     fill_info(m);
     copy_name(m->info.architecture, sizeof m->info.architecture, shape->name);
+    copy_name(m->info.policy, sizeof m->info.policy, m->traits.policy);
     m->info.block_len = shape->block_len;
+    m->info.remask = UM_REMASK_LOW_CONFIDENCE;
+    m->info.threshold = m->traits.threshold;
+    m->info.top_p = 1;
+    m->info.eos_token = m->info.eot_token = -1;
     um_status status =
         synthetic_fill(&m->weights, type, shape->has_qk_norm, dev, &m->synthetic, err);
     if (status != UM_OK) {
