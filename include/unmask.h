@@ -85,9 +85,10 @@ UM_API void um_free(void *memory);
 /* The text side of a model: vocabulary, special tokens, chat template. Immutable once open. */
 typedef struct um_tokenizer um_tokenizer;
 
-/* Opens the tokenizer of a model directory, which may hold a tokenizer alone: tokenizer.json, and
- * if present tokenizer_config.json and chat_template.jinja. On success *tokenizer is the caller's,
- * to be closed. UM_NOT_FOUND where there is no tokenizer.json: such a model runs on ids. */
+/* Opens the tokenizer of a GGUF file or of a model directory. A directory may hold one alone:
+ * tokenizer.json, and if present tokenizer_config.json and chat_template.jinja. On success
+ * *tokenizer is the caller's, to be closed. UM_NOT_FOUND where there is no tokenizer.json: such a
+ * model runs on ids. */
 UM_API um_status um_tokenizer_open(const char *directory, um_tokenizer **tokenizer, um_error *err);
 /* Opens what a directory has for text: like um_tokenizer_open, but a directory with a chat
  * template and no vocabulary is accepted; then only um_tokenizer_render_chat works. */
@@ -314,7 +315,7 @@ typedef enum um_precision {
 
 #define UM_STOP_TOKENS_MAX 16
 
-/* What a model directory holds. Strings live as long as the struct's owner. */
+/* What a model directory, or a GGUF file, holds. Strings live as long as the struct's owner. */
 typedef struct um_model_info {
     char architecture[64]; /* "LLaDA2MoeModelLM" */
     char family[32];       /* "llada2_moe", "llada" */
@@ -343,8 +344,8 @@ typedef struct um_model_info {
     int32_t top_k;
 } um_model_info;
 
-/* Reads what a directory holds, and checks every tensor's name, type and shape, without reading
- * weights. mask_token: -1 for the model's own. */
+/* Reads what a directory or a GGUF file holds, and checks every tensor's name, type and shape,
+ * without reading weights. mask_token: -1 for the model's own. */
 UM_API um_status um_model_inspect(const char *directory, int32_t mask_token, um_model_info *info,
                                   um_error *err);
 
@@ -359,7 +360,7 @@ typedef void (*um_progress_fn)(void *user, const char *what, int64_t done, int64
 
 /* Fill with um_engine_options_init, then change what differs. */
 typedef struct um_engine_options {
-    const char *directory; /* model directory, required; not kept after the call */
+    const char *directory; /* model directory or GGUF file, required; not kept */
     int32_t n_threads;     /* 0: one for each core this process may use */
     int32_t mask_token;    /* -1: from the model */
     um_precision precision;

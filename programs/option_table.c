@@ -44,12 +44,13 @@
     }
 
 const option_spec option_table[OPTION_COUNT] = {
-    [OPTION_MODEL] = {.name = "model",
-                      .short_name = 'm',
-                      .argument = "DIR",
-                      .type = OPTION_TYPE_TEXT,
-                      .commands = ALL,
-                      .help = "the model's directory, in the layout of the Hugging Face hub"},
+    [OPTION_MODEL] =
+        {.name = "model",
+         .short_name = 'm',
+         .argument = "DIR",
+         .type = OPTION_TYPE_TEXT,
+         .commands = ALL,
+         .help = "the model's directory, in the layout of the Hugging Face hub, or a GGUF file"},
     [OPTION_PROMPT] = {.name = "prompt",
                        .short_name = 'p',
                        .argument = "TEXT",

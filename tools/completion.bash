@@ -33,7 +33,7 @@ _unmask() {
         --cache) options='exact none prefix dual' ;;
         --precision) options='reference fast' ;;
         -m | --model)
-            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            mapfile -t COMPREPLY < <(compgen -d -- "$word"; compgen -f -X '!*.gguf' -- "$word")
             return
             ;;
         -o | --output | --trace | --file | --jsonl | --chat | --tools)

@@ -186,7 +186,8 @@ static void test_no_model(void **state) {
                    "found pytorch_model.bin, which this version does not support", dir->path);
     temp_dir_write_text(dir, "llada-q4.gguf", "x");
     assert_refused(dir->path, UM_NOT_FOUND,
-                   "found llada-q4.gguf, which this version does not support", dir->path);
+                   "found llada-q4.gguf; to run that file, name it instead of its directory",
+                   dir->path);
     snprintf(path, sizeof path, "%s/none", dir->path);
     assert_refused(path, UM_NOT_FOUND, "there is no such directory", path);
     snprintf(path, sizeof path, "%s/llada-q4.gguf", dir->path);
