@@ -6,9 +6,14 @@
  * reference stopped. Prints a table; exits with 1 where fewer than 99 % of the answers are equal or
  * an equal answer took more forwards than the reference.
  *
- *     bench_demo_score [DIRECTORY [THREADS [BATCH]]]
+ * With EXPERT_CAP, the first pass alone, whatever its answers: what the bound costs.
+ *
+ * PRECISION is reference (the default: the answers are compared with float32 ones) or fast.
+ *
+ *     bench_demo_score [DIRECTORY [THREADS [BATCH [EXPERT_CAP [PRECISION]]]]]
  */
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +61,20 @@ static tally *tally_of(tally *tallies, const char *kind) {
     return NULL;
 }
 
-static void finish(const um_event *event, bool ignore_eos, const slot *s, tally *t) {
+/* Right by its text; where the end of text is ignored, only where it is the reference's. */
+static bool is_right(const um_tokenizer *tokenizer, const um_event *event, const eval_item *it) {
+    char *text;
+    um_error err;
+    if (um_tokenizer_decode(tokenizer, event->tokens, (size_t)event->n_tokens, true, &text, NULL,
+                            &err) != UM_OK)
+        bench_die("decode", &err);
+    bool is_right = eval_item_is_right(it, text);
+    um_free(text);
+    return is_right;
+}
+
+static void finish(const um_tokenizer *tokenizer, const um_event *event, bool ignore_eos,
+                   const slot *s, tally *t) {
     const eval_item *it = s->it;
     bool is_equal =
         event->n_tokens >= it->n_expected &&
@@ -64,7 +82,7 @@ static void finish(const um_event *event, bool ignore_eos, const slot *s, tally 
     if (!ignore_eos) is_equal = is_equal && event->n_tokens == it->n_expected;
     t->n_items++;
     t->n_equal += is_equal;
-    t->n_correct += is_equal && it->is_correct;
+    t->n_correct += ignore_eos ? is_equal && it->is_correct : is_right(tokenizer, event, it);
     t->forwards += s->forwards;
     t->reference_forwards += it->forwards;
     t->tokens += it->n_expected;
@@ -78,8 +96,8 @@ static bool is_counted(const slot *s, const um_event *event) {
     return event->first_position <= end;
 }
 
-static void run(um_engine *engine, const eval_item *items, int n_items, int n_batch,
-                bool ignore_eos, tally *tallies) {
+static void run(um_engine *engine, const um_tokenizer *tokenizer, const eval_item *items,
+                int n_items, int n_batch, bool ignore_eos, tally *tallies) {
     slot slots[BATCH_MAX] = {0};
     int n_started = 0, n_done = 0;
     um_error err;
@@ -94,7 +112,7 @@ static void run(um_engine *engine, const eval_item *items, int n_items, int n_ba
                 if (event.kind == UM_EVENT_STEP && is_counted(s, &event)) s->forwards++;
                 if (event.kind == UM_EVENT_ERROR) bench_die("request", &event.error);
                 if (event.kind != UM_EVENT_DONE) continue;
-                finish(&event, ignore_eos, s, tally_of(tallies, s->it->kind));
+                finish(tokenizer, &event, ignore_eos, s, tally_of(tallies, s->it->kind));
                 um_request_destroy(&s->request);
                 n_done++;
             }
@@ -144,6 +162,9 @@ int main(int argc, char **argv) {
     um_engine_options_init(&options);
     options.directory = directory;
     options.n_threads = n_threads;
+    options.expert_cap = argc > 4 ? atoi(argv[4]) : 0;
+    bool is_fast = argc > 5 && strcmp(argv[5], "fast") == 0;
+    options.precision = is_fast ? UM_PRECISION_FAST : UM_PRECISION_REFERENCE;
     options.cache_tokens = (int64_t)n_batch * BLOCK_SLACK;
     if (um_tokenizer_open(directory, &tokenizer, &err) != UM_OK) bench_die("tokenizer", &err);
     if (um_engine_open(&options, &engine, &err) != UM_OK) bench_die("engine", &err);
@@ -152,10 +173,10 @@ int main(int argc, char **argv) {
     printf("%s: %d items, %s kernels, %d threads, batches of %d\n\n", directory, n_items,
            um_engine_kernels(engine), um_engine_threads(engine), n_batch);
     bool is_good = true;
-    for (int pass = 0; pass < 2; pass++) {
+    for (int pass = 0; pass < (options.expert_cap ? 1 : 2); pass++) {
         tally tallies[KINDS_MAX] = {0};
         int64_t begin = clock_now_ns();
-        run(engine, items, n_items, n_batch, pass == 1, tallies);
+        run(engine, tokenizer, items, n_items, n_batch, pass == 1, tallies);
         is_good &= report(
             pass ? "end of text ignored, up to the reference's last block" : "as a user runs it",
             tallies, (double)(clock_now_ns() - begin) / 1e9);
@@ -163,5 +184,5 @@ int main(int argc, char **argv) {
     eval_items_free(items, n_items);
     um_engine_close(&engine);
     um_tokenizer_close(&tokenizer);
-    return is_good ? 0 : 1;
+    return is_good || options.expert_cap || is_fast ? 0 : 1;
 }

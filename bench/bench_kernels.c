@@ -3,7 +3,7 @@
  * Speed of the kernels by tier: linear, attention, experts and head, medians of several runs,
  * beside the FMA peak of one core measured on this machine (times the threads). Not a test.
  *
- *     bench_kernels [threads]
+ *     bench_kernels [threads [linear|attention|experts|head [tier]]]
  */
 #include <math.h>
 #include <stdio.h>
@@ -125,6 +125,8 @@ static void bench_linear(device *dev) {
         }
 }
 
+static const char *const kv_type_names[] = {"f32", "bf16", "int8"};
+
 typedef struct attention_case {
     device *dev;
     attention_args args;
@@ -136,43 +138,80 @@ static void run_attention(void *context) {
     c->dev->ops->attention(c->dev, &c->args, c->scratch);
 }
 
-static void bench_attention(device *dev) {
-    static const int32_t shapes[][5] = {/* rows, heads, kv heads, head_dim, positions */
-                                        {32, 8, 4, 32, 256},
-                                        {32, 16, 4, 128, 1024},
-                                        {32, 32, 8, 128, 4096},
-                                        {1, 16, 4, 128, 1024}};
-    for (int i = 0; i < 4; i++) {
-        const int32_t *s = shapes[i];
-        int32_t n_pages = s[4] / KV_PAGE_LEN, pages[128], seq[32] = {0}, end[32];
-        for (int32_t p = 0; p < n_pages; p++) pages[p] = (p * 7) % n_pages;
-        for (int r = 0; r < 32; r++) end[r] = s[4];
-        size_t cache = (size_t)s[4] * (size_t)(s[2] * s[3]), n = (size_t)(s[0] * s[1] * s[3]);
-        kv_table table = {pages, n_pages};
-        float *q = numbers(n), *out = numbers(n);
-        attention_case c = {.dev = dev,
-                            .args = {.q = q,
-                                     .out = out,
-                                     .seq = seq,
-                                     .visible_end = end,
-                                     .tables = &table,
-                                     .kv = {numbers(cache), numbers(cache)},
-                                     .n_rows = s[0],
-                                     .n_heads = s[1],
-                                     .n_kv_heads = s[2],
-                                     .head_dim = s[3],
-                                     .scale = 0.1f}};
-        c.scratch = numbers(dev->ops->attention_scratch(dev, &c.args) / sizeof(float));
-        double t = seconds_of(run_attention, &c);
-        double flops = 4.0 * s[0] * s[1] * s[3] * (double)s[4];
-        printf("%-7s attention rows %2d heads %2d/%d dim %3d keys %4d  %9.1f us %8.1f GFLOP/s\n",
-               dev->tier, s[0], s[1], s[2], s[3], s[4], t * 1e6, flops / t * 1e-9);
-        free(c.args.kv.keys);
-        free(c.args.kv.values);
-        free(c.scratch);
-        free(q);
-        free(out);
+/* Rows that see the whole context, or, ROWS_MAX of them, a prompt in blocks of 32. */
+static void bench_attention_shape(device *dev, kv_type type, const int32_t shape[4],
+                                  int32_t context) {
+    enum { BLOCK = 32 };
+    int32_t n_rows = shape[0], n_heads = shape[1], n_kv_heads = shape[2], head_dim = shape[3];
+    int32_t n_pages = context / KV_PAGE_LEN;
+    size_t cache = kv_part_bytes(type, head_dim) * (size_t)(n_pages * n_kv_heads);
+    size_t n = (size_t)n_rows * (size_t)(n_heads * head_dim);
+    size_t n_kv = (size_t)context * (size_t)(n_kv_heads * head_dim);
+    int32_t *pages = malloc((size_t)n_pages * sizeof *pages);
+    int32_t *seq = calloc((size_t)context, sizeof *seq);
+    int32_t *end = malloc((size_t)n_rows * sizeof *end);
+    int32_t *positions = malloc((size_t)context * sizeof *positions);
+    if (!pages || !seq || !end || !positions) exit(1);
+    double visible = 0.0;
+    for (int32_t p = 0; p < n_pages; p++) pages[p] = (int32_t)((int64_t)p * 7 % n_pages);
+    for (int32_t p = 0; p < context; p++) positions[p] = p;
+    for (int32_t r = 0; r < n_rows; r++) {
+        end[r] = n_rows > BLOCK ? context - n_rows + (r / BLOCK + 1) * BLOCK : context;
+        visible += end[r];
     }
+    kv_table table = {pages, n_pages};
+    float *q = numbers(n), *out = numbers(n), *k = numbers(n_kv), *v = numbers(n_kv);
+    attention_case c = {
+        .dev = dev,
+        .args = {.q = q,
+                 .out = out,
+                 .seq = seq,
+                 .visible_end = end,
+                 .tables = &table,
+                 .kv = {numbers(cache / sizeof(float)), numbers(cache / sizeof(float)), type},
+                 .n_rows = n_rows,
+                 .n_heads = n_heads,
+                 .n_kv_heads = n_kv_heads,
+                 .head_dim = head_dim,
+                 .scale = 0.1f}};
+    dev->ops->kv_write(dev, &c.args.kv, k, v, seq, positions, &table, context, n_kv_heads,
+                       head_dim);
+    c.scratch = numbers(dev->ops->attention_scratch(dev, &c.args) / sizeof(float));
+    double t = seconds_of(run_attention, &c);
+    double flops = 4.0 * n_heads * head_dim * visible;
+    printf(
+        "%-7s attention %-4s rows %3d heads %2d/%-2d dim %3d context %5d  %9.1f us %7.1f "
+        "GFLOP/s %6.1f GB/s\n",
+        dev->tier, kv_type_names[type], n_rows, n_heads, n_kv_heads, head_dim, context, t * 1e6,
+        flops / t * 1e-9, 2e-9 * (double)cache / t);
+    free(c.args.kv.keys);
+    free(c.args.kv.values);
+    free(c.scratch);
+    free(v);
+    free(k);
+    free(out);
+    free(q);
+    free(positions);
+    free(end);
+    free(seq);
+    free(pages);
+}
+
+static void bench_attention(device *dev) {
+    static const int32_t shapes[][4] = {/* rows, heads, kv heads, head_dim */
+                                        {32, 32, 32, 128}, {32, 16, 4, 128},  {1, 32, 32, 128},
+                                        {1, 16, 4, 128},   {512, 16, 4, 128}, {512, 32, 32, 128}};
+    static const int32_t contexts[] = {64, 512, 4096, 16384};
+    bool is_scalar = strcmp(dev->tier, "scalar") == 0;
+    for (int type = 0; type < 3; type++)
+        for (int i = 0; i < 6; i++)
+            for (int k = 0; k < 4; k++) {
+                int32_t n_rows = shapes[i][0], context = contexts[k];
+                if (is_scalar && context > 512) continue;
+                if (n_rows == 1 && context < 4096) continue;
+                if (n_rows == 512 && context != 512 && context != 4096) continue;
+                bench_attention_shape(dev, (kv_type)type, shapes[i], context);
+            }
 }
 
 typedef struct experts_case {
@@ -193,9 +232,11 @@ static void bench_experts(device *dev) {
         size_t n = HIDDEN * INNER;
         unsigned char *w = weights(DTYPE_BF16, n * 3 * EXPERTS);
         for (size_t e = 0; e < EXPERTS; e++) {
-            experts[e].gate = (matrix){w + 2 * n * (3 * e), DTYPE_BF16, INNER, HIDDEN};
-            experts[e].up = (matrix){w + 2 * n * (3 * e + 1), DTYPE_BF16, INNER, HIDDEN};
-            experts[e].down = (matrix){w + 2 * n * (3 * e + 2), DTYPE_BF16, HIDDEN, INNER};
+            experts[e].gate = (matrix){w + 2 * n * (3 * e), DTYPE_BF16, INNER, HIDDEN, NULL, false};
+            experts[e].up =
+                (matrix){w + 2 * n * (3 * e + 1), DTYPE_BF16, INNER, HIDDEN, NULL, false};
+            experts[e].down =
+                (matrix){w + 2 * n * (3 * e + 2), DTYPE_BF16, HIDDEN, INNER, NULL, false};
         }
         int32_t ids[96 * ACTIVE];
         for (int i = 0; i < 96 * ACTIVE; i++) ids[i] = (i * 7 + i / ACTIVE) % EXPERTS;
@@ -273,21 +314,27 @@ static void bench_head(device *dev) {
 
 int main(int argc, char **argv) {
     static const char *const tiers[] = {"avx512", "avx2", "scalar"};
+    static const struct {
+        const char *name;
+        void (*run)(device *dev);
+    } parts[] = {{"linear", bench_linear},
+                 {"attention", bench_attention},
+                 {"experts", bench_experts},
+                 {"head", bench_head}};
     int n_threads = argc > 1 ? atoi(argv[1]) : 0;
     printf("FMA peak of one core (512 bits): %.1f GFLOP/s; threads: %d\n", peak_gflops(),
            n_threads ? n_threads : threads_available());
     for (int i = 0; i < 3; i++) {
         device *dev = NULL;
         um_error err = {0};
+        if (argc > 3 && strcmp(argv[3], tiers[i]) != 0) continue;
         setenv("UNMASK_CPU", tiers[i], 1);
         if (device_open(n_threads, &dev, &err) != UM_OK) {
             printf("%s: %s\n", tiers[i], err.message);
             continue;
         }
-        bench_linear(dev);
-        bench_attention(dev);
-        bench_experts(dev);
-        bench_head(dev);
+        for (int j = 0; j < 4; j++)
+            if (argc < 3 || strcmp(argv[2], parts[j].name) == 0) parts[j].run(dev);
         device_close(dev);
     }
     return 0;

@@ -294,6 +294,16 @@ typedef enum um_cache_mode {
     UM_CACHE_DUAL = 4     /* Fast-dLLM's dual cache, full attention only: an approximation */
 } um_cache_mode;
 
+/* A policy that corrects tokens ends a block with a forward that changes nothing. */
+typedef enum um_fold {
+    /* Block-causal models with the exact cache: that forward is the first one of the next block as
+     * well. Where it does change something, what it says of the next block is forgotten; a block
+     * whose correction goes on is not tried a third time. No token, probability or draw differs;
+     * about one forward a block is saved. */
+    UM_FOLD_AUTO = 0,
+    UM_FOLD_OFF = 1 /* as many forwards as the families' code makes */
+} um_fold;
+
 typedef enum um_remask {
     UM_REMASK_DEFAULT = 0,
     UM_REMASK_LOW_CONFIDENCE = 1, /* commit the positions with the highest probability */
@@ -310,8 +320,21 @@ typedef enum um_request_attention {
 
 typedef enum um_precision {
     UM_PRECISION_REFERENCE = 0, /* float32 activations and sums over the stored weights */
-    UM_PRECISION_FAST = 1       /* not in this version: refused with UM_UNSUPPORTED */
+    /* The default. Weights of block types (GGUF's Q8_0, Q4_K ...) are repacked when the model is
+     * opened, and meet activations quantized to 8 bits by row and group of 32. Weights of bfloat16
+     * meet activations rounded to bfloat16 where the processor is faster so (AMX). All else as
+     * above. */
+    UM_PRECISION_FAST = 1
 } um_precision;
+
+/* How keys and values are stored in the cache. Every step reads all of them that its rows see;
+ * products and sums are float32 whatever the type. */
+typedef enum um_kv_type {
+    UM_KV_AUTO = 0, /* float32 with the reference precision, bfloat16 with the fast one */
+    UM_KV_F32 = 1,  /* 4 bytes a number, exact */
+    UM_KV_BF16 = 2, /* 2 bytes a number */
+    UM_KV_INT8 = 3  /* 1 byte, and a float32 scale for each position and head */
+} um_kv_type;
 
 #define UM_STOP_TOKENS_MAX 16
 
@@ -333,7 +356,9 @@ typedef struct um_model_info {
     int64_t n_parameters, n_tensors;
     int64_t bytes_f32, bytes_f16, bytes_bf16; /* weights by stored type */
     int64_t bytes_blocks;                     /* of all block types (Q8_0, Q4_K, ...) */
-    int64_t cache_bytes_per_token;            /* keys and values of one position, all layers */
+    /* Keys and values of one position, all layers: in the engine's type, or in float32 where no
+     * engine is open (um_model_cache_bytes says it for each type). */
+    int64_t cache_bytes_per_token;
     /* Defaults of the family, as changed by generation_config.json. */
     char policy[32];
     um_remask remask;
@@ -349,22 +374,37 @@ typedef struct um_model_info {
 UM_API um_status um_model_inspect(const char *directory, int32_t mask_token, um_model_info *info,
                                   um_error *err);
 
+/* Bytes of keys and values of one position in all layers, stored as `type`; AUTO: as float32. */
+UM_API int64_t um_model_cache_bytes(const um_model_info *info, um_kv_type type);
+
 /* ---- Engine --------------------------------------------------------------------------------- */
 
 typedef struct um_engine um_engine;
 typedef struct um_request um_request;
 
-/* Progress of a long operation: `what` is "loading"; done and total are bytes. Called from the
+/* Progress of a long operation: `what` is "loading" (done and total are bytes), then, where weights
+ * are repacked, "packing" (bytes). Called from the
  * thread that called the library. */
 typedef void (*um_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
 /* Fill with um_engine_options_init, then change what differs. */
 typedef struct um_engine_options {
-    const char *directory; /* model directory or GGUF file, required; not kept */
-    int32_t n_threads;     /* 0: one for each core this process may use */
-    int32_t mask_token;    /* -1: from the model */
-    um_precision precision;
-    int64_t cache_tokens;    /* positions that the page pool can hold; 0: the model's context */
+    const char *directory;  /* model directory or GGUF file, required; not kept */
+    int32_t n_threads;      /* 0: one for each core this process may use */
+    int32_t mask_token;     /* -1: from the model */
+    um_precision precision; /* default UM_PRECISION_FAST */
+    int64_t cache_tokens;   /* positions that the page pool can hold; 0: the model's context */
+    /* Mixtures of experts: the experts of a layer that the positions of a block may reach together,
+     * from those of a token to all; 0: no bound. Fewer weights are read, and the result is an
+     * approximation (docs/families.md). */
+    int32_t expert_cap;
+    /* For measuring without a file: the shape of a published model with random weights, in place of
+     * a directory: llada2-mini, llada-8b, llada-moe, sdar-8b, dream-7b, llada-169m. What it writes
+     * is noise. */
+    const char *synthetic;
+    const char *synthetic_type; /* f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k */
+    int32_t synthetic_layers;   /* 0: all; fewer take less memory, and measured times are scaled */
+    um_kv_type kv_type;
     um_progress_fn progress; /* may be NULL */
     void *progress_user;
 } um_engine_options;
@@ -379,9 +419,11 @@ UM_API um_status um_engine_open(const um_engine_options *options, um_engine **en
 UM_API void um_engine_close(um_engine **engine);
 /* Borrowed; valid until the engine is closed. */
 UM_API const um_model_info *um_engine_info(const um_engine *engine);
-/* "scalar", "avx2" or "avx512": the kernels in use. Constant string. */
+/* "scalar", "avx2", "avx512" or "amx": the kernels in use. Constant string. */
 UM_API const char *um_engine_kernels(const um_engine *engine);
 UM_API int32_t um_engine_threads(const um_engine *engine);
+/* How the cache of this engine stores keys and values; never AUTO. */
+UM_API um_kv_type um_engine_kv_type(const um_engine *engine);
 
 /* Pages of the cache: how many exist, and how many no request holds. */
 UM_API void um_engine_pages(um_engine *engine, int64_t *n_pages, int64_t *n_free);
@@ -440,6 +482,7 @@ typedef struct um_request_options {
     uint64_t request_key; /* a second key of the draws, for many requests under one seed */
     bool ignore_eos;      /* write max_tokens tokens whatever they are */
     um_cache_mode cache;
+    um_fold fold;
     int32_t prefill_chunk; /* prompt tokens a forward, rounded down to whole blocks; 0: default */
 } um_request_options;
 
@@ -461,7 +504,7 @@ UM_API void um_request_destroy(um_request **request);
 typedef enum um_event_kind {
     UM_EVENT_ACCEPTED = 0, /* pages are held; the first forward is next */
     UM_EVENT_PREFILL = 1,  /* prompt tokens went through the model */
-    UM_EVENT_STEP = 2,     /* one denoising forward */
+    UM_EVENT_STEP = 2,     /* one denoising forward; of two blocks where it is folded (um_fold) */
     UM_EVENT_BLOCK = 3,    /* a block is finished and frozen */
     UM_EVENT_DONE = 4,     /* the last event of a request that ended well */
     UM_EVENT_ERROR = 5     /* the last event of a request that failed or was cancelled */
@@ -502,6 +545,50 @@ typedef struct um_event {
 /* Takes the next event. Its pointers stay valid until the next call on the same request.
  * UM_AGAIN: none is queued. */
 UM_API um_status um_request_next_event(um_request *request, um_event *event);
+
+/* ---- Measuring ------------------------------------------------------------------------------ */
+
+/* What the machine can do at most with the engine's threads and the instructions of its kernels. */
+typedef struct um_machine {
+    double read_gbps;   /* 1e9 bytes a second from memory */
+    double f32_gflops;  /* a fused multiply-add is two operations */
+    double bf16_gflops; /* 0: no kernel multiplies bfloat16; float32's figure counts */
+    double int8_gops;
+} um_machine;
+
+/* Measures with loops that do nothing else, about a second; other requests wait. */
+UM_API um_status um_engine_machine(um_engine *engine, um_machine *machine, um_error *err);
+
+typedef enum um_phase {
+    UM_PHASE_STEP = 0,   /* the output head runs for all rows, at temperature 0 */
+    UM_PHASE_PREFILL = 1 /* the head does not run */
+} um_phase;
+
+typedef struct um_measure_options {
+    um_phase phase;
+    int32_t n_rows;    /* positions of the span */
+    int32_t context;   /* positions in the cache before it */
+    int32_t n_repeats; /* 1 to 1000, after one that is not counted */
+} um_measure_options;
+
+/* Of all layers: where the engine holds fewer than its shape has, times, bytes and operations of
+ * the layers are scaled up, those of the head are not. */
+typedef struct um_measurement {
+    double ms, ms_min; /* median and least */
+    double bytes;      /* weights that the rows touch, keys and values */
+    double int8_ops, bf16_ops, f32_ops;
+    double experts_touched;  /* of a layer, mean; 0 for dense models */
+    double limit_ms;         /* the larger of reading `bytes` and of all operations */
+    const char *limit;       /* "read", "f32", "bf16" or "int8": what binds. Constant string */
+    double percent_of_limit; /* 100 * limit_ms / ms */
+} um_measurement;
+
+/* Times forwards of one span. UM_INVALID, UM_LIMIT (more positions than the cache holds). */
+UM_API um_status um_engine_measure(um_engine *engine, const um_measure_options *options,
+                                   const um_machine *machine, um_measurement *measurement,
+                                   um_error *err);
+/* Layers of the engine's shape; um_model_info has those that are there. */
+UM_API int32_t um_engine_full_layers(const um_engine *engine);
 
 /* ---- Score ---------------------------------------------------------------------------------- */
 

@@ -12,5 +12,6 @@ int logits_command(const options *o);
 int tokenize_command(const options *o);
 int inspect_command(const options *o);
 int score_command(const options *o);
+int bench_command(const options *o);
 
 #endif

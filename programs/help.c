@@ -56,6 +56,11 @@ static const command_spec command_table[COMMAND_COUNT] = {
                        "A lower bound of the log-likelihood in nats, estimated with random masks, "
                        "and its standard error. Prompt and answer are the raw text unless "
                        "--template is given."},
+    [COMMAND_BENCH] = {"bench", "unmask bench (-m DIR | --synthetic SHAPE) [OPTION]...",
+                       "measure speed beside the machine's limits",
+                       "First what the machine can do at most, measured by small loops; then "
+                       "prefill and steps of the model, each with the time that the limits would "
+                       "allow and which of them binds."},
 };
 
 static void print_spaces(FILE *file, int n) {

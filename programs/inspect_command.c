@@ -18,6 +18,7 @@ enum { CONTEXT_SHOWN = 4096, CONTEXTS_MAX = 3 };
 typedef struct inspection {
     um_model_info info;
     bool has_tokenizer, has_chat_template;
+    um_kv_type kv_type;             /* with which memory is shown */
     int32_t contexts[CONTEXTS_MAX]; /* for which memory is shown */
     int n_contexts;
 } inspection;
@@ -34,8 +35,8 @@ static int64_t weight_bytes(const um_model_info *info) {
     return info->bytes_f32 + info->bytes_f16 + info->bytes_bf16 + info->bytes_blocks;
 }
 
-static int64_t context_bytes(const um_model_info *info, int32_t n_tokens) {
-    return weight_bytes(info) + info->cache_bytes_per_token * n_tokens;
+static int64_t context_bytes(const inspection *s, int32_t n_tokens) {
+    return weight_bytes(&s->info) + um_model_cache_bytes(&s->info, s->kv_type) * n_tokens;
 }
 
 /* "12.3 MB" in a small buffer of the caller. */
@@ -74,10 +75,13 @@ static void print_memory(const inspection *s) {
     print_bytes("weights, f16", m->bytes_f16);
     print_bytes("weights, bf16", m->bytes_bf16);
     print_bytes("weights, quantized", m->bytes_blocks);
-    print_bytes("cache for a token", m->cache_bytes_per_token);
+    print_bytes("cache for a token", um_model_cache_bytes(m, s->kv_type));
+    print_bytes("  in f32", um_model_cache_bytes(m, UM_KV_F32));
+    print_bytes("  in bf16", um_model_cache_bytes(m, UM_KV_BF16));
+    print_bytes("  in int8", um_model_cache_bytes(m, UM_KV_INT8));
     for (int i = 0; i < s->n_contexts; i++)
         printf("  at %-6d tokens    %s\n", s->contexts[i],
-               size_text(context_bytes(m, s->contexts[i]), text, sizeof text));
+               size_text(context_bytes(s, s->contexts[i]), text, sizeof text));
 }
 
 /* What the model's policy reads, as far as the model says it. */
@@ -139,7 +143,7 @@ static json_t *memory_json(const inspection *s) {
     json_t *list = json_array();
     for (int i = 0; i < s->n_contexts; i++)
         json_array_append_new(list, json_pack("{s:i, s:I}", "context", (int)s->contexts[i], "bytes",
-                                              (json_int_t)context_bytes(&s->info, s->contexts[i])));
+                                              (json_int_t)context_bytes(s, s->contexts[i])));
     return list;
 }
 
@@ -161,6 +165,12 @@ static json_t *shapes_json(const um_model_info *m) {
                      (int)m->n_shared_experts);
 }
 
+static json_t *cache_json(const um_model_info *m) {
+    return json_pack("{s:I, s:I, s:I}", "f32", (json_int_t)um_model_cache_bytes(m, UM_KV_F32),
+                     "bf16", (json_int_t)um_model_cache_bytes(m, UM_KV_BF16), "int8",
+                     (json_int_t)um_model_cache_bytes(m, UM_KV_INT8));
+}
+
 /* A token's id, or null. */
 static json_t *token_json(int32_t token) {
     return token >= 0 ? json_integer(token) : json_null();
@@ -172,7 +182,8 @@ static um_status print_json(const inspection *s, um_error *err) {
     for (int32_t i = 0; i < m->n_stop_tokens; i++)
         json_array_append_new(stops, json_integer(m->stop_tokens[i]));
     json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:b, s:o, s:I, s:I, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:i, s:o, s:o, "
+        "{s:s, s:s, s:s, s:b, s:o, s:I, s:I, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:o, s:i, s:o, "
+        "s:o, "
         "s:o,"
         " s:o, s:o, s:b, s:b}",
         "architecture", m->architecture, "family", m->family, "attention",
@@ -180,11 +191,12 @@ static um_status print_json(const inspection *s, um_error *err) {
         "parameters", (json_int_t)m->n_parameters, "tensors", (json_int_t)m->n_tensors, "bytes",
         "f32", (json_int_t)m->bytes_f32, "f16", (json_int_t)m->bytes_f16, "bf16",
         (json_int_t)m->bytes_bf16, "quantized", (json_int_t)m->bytes_blocks,
-        "cache_bytes_per_token", (json_int_t)m->cache_bytes_per_token, "memory", memory_json(s),
-        "defaults", defaults_json(m), "mask_token", (int)m->mask_token, "eos_token",
-        token_json(m->eos_token), "eot_token", token_json(m->eot_token), "delete_token",
-        token_json(m->delete_token), "split_token", token_json(m->split_token), "stop_tokens",
-        stops, "tokenizer", (int)s->has_tokenizer, "chat_template", (int)s->has_chat_template);
+        "cache_bytes_per_token", (json_int_t)um_model_cache_bytes(m, s->kv_type),
+        "cache_bytes_by_type", cache_json(m), "memory", memory_json(s), "defaults",
+        defaults_json(m), "mask_token", (int)m->mask_token, "eos_token", token_json(m->eos_token),
+        "eot_token", token_json(m->eot_token), "delete_token", token_json(m->delete_token),
+        "split_token", token_json(m->split_token), "stop_tokens", stops, "tokenizer",
+        (int)s->has_tokenizer, "chat_template", (int)s->has_chat_template);
     char *text = root ? json_dumps(root, JSON_REAL_PRECISION(9)) : NULL;
     if (text) puts(text);
     bool is_printed = text != NULL;
@@ -225,6 +237,7 @@ static um_status run(const options *o, um_error *err) {
         return status;
     }
     s.has_tokenizer = status == UM_OK;
+    s.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
     s.has_chat_template = um_tokenizer_has_chat_template(tokenizer);
     um_tokenizer_close(&tokenizer);
     if (s.info.context >= CONTEXT_SHOWN) add_context(&s, CONTEXT_SHOWN);

@@ -8,6 +8,7 @@
 #include "programs/commands.h"
 #include "programs/ids.h"
 #include "programs/interrupt.h"
+#include "programs/policy_options.h"
 #include "programs/progress.h"
 #include "programs/report.h"
 #include "programs/run_options.h"
@@ -21,10 +22,14 @@ static um_status compute(const options *o, const int32_t *ids, size_t n_ids, pro
     settings.directory = options_text(o, OPTION_MODEL);
     settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
+    settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
+    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
+    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
     settings.progress = progress_load;
     settings.progress_user = p;
     um_status status = um_engine_open(&settings, &engine, err);
     progress_clear(p);
+    if (status != UM_OK) policy_options_rename(err);
     if (status != UM_OK) return status;
     *vocab = (size_t)um_engine_info(engine)->vocab;
     int32_t context = um_engine_info(engine)->context;
@@ -58,7 +63,6 @@ static um_status run(const options *o, um_error *err) {
     TRY(options_require(o, OPTION_MODEL, err));
     TRY(options_require(o, OPTION_IDS, err));
     TRY(options_require(o, OPTION_OUTPUT, err));
-    TRY(run_options_check_precision(o, err));
     const char *text = options_text(o, OPTION_IDS);
     TRY(ids_parse(text, strlen(text), &ids, &n_ids, err));
     progress_init(&load, options_has(o, OPTION_VERBOSE));

@@ -10,7 +10,8 @@
 #define TOKENIZE (1u << COMMAND_TOKENIZE)
 #define INSPECT (1u << COMMAND_INSPECT)
 #define SCORE (1u << COMMAND_SCORE)
-#define ALL (RUN | LOGITS | TOKENIZE | INSPECT | SCORE)
+#define BENCH (1u << COMMAND_BENCH)
+#define ALL (RUN | LOGITS | TOKENIZE | INSPECT | SCORE | BENCH)
 #define INT_MAXIMUM 2147483647.0
 #define REAL_MAXIMUM 1e6
 
@@ -157,12 +158,25 @@ const option_spec option_table[OPTION_COUNT] = {
                "keep keys and values: exact (the default); none recomputes all at each step; "
                "prefix and dual "
                "are Fast-dLLM's approximations for models that attend in both directions"),
+    [OPTION_FOLD] =
+        CHOICE("fold", "auto|off", RUN,
+               "auto (the default): the forward that finds nothing to correct in a block "
+               "is the next one's first; off: as many forwards as the families' code"),
     [OPTION_PREFILL_CHUNK] =
         INTEGER("prefill-chunk", 1, INT_MAXIMUM, RUN, "prompt tokens in one forward"),
-    [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS | SCORE,
-                                "reference: float32 activations; fast is not in this version"),
+    [OPTION_EXPERT_CAP] = INTEGER(
+        "expert-cap", 1, INT_MAXIMUM, RUN | LOGITS | SCORE | BENCH,
+        "mixtures of experts: the positions of a block reach at most N experts of a layer, an "
+        "approximation that reads fewer weights (no bound)"),
+    [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS | SCORE | BENCH,
+                                "fast (the default): 8-bit activations where weights are "
+                                "quantized; reference: float32 throughout"),
+    [OPTION_KV_TYPE] =
+        CHOICE("kv-type", "auto|f32|bf16|int8", RUN | LOGITS | INSPECT | SCORE | BENCH,
+               "how the cache stores keys and values (auto: f32, or bf16 with "
+               "--precision fast)"),
     [OPTION_THREADS] =
-        INTEGER("threads", 1, 1024, RUN | LOGITS | SCORE, "threads (one for each core)"),
+        INTEGER("threads", 1, 1024, RUN | LOGITS | SCORE | BENCH, "threads (one for each core)"),
     [OPTION_MASK_TOKEN] = INTEGER("mask-token", 0, INT_MAXIMUM, RUN | LOGITS | INSPECT | SCORE,
                                   "id of the mask token (the model's)"),
     [OPTION_WATCH] = FLAG("watch", RUN, "show in the terminal how masks become text"),
@@ -170,7 +184,7 @@ const option_spec option_table[OPTION_COUNT] = {
         INTEGER("delay", 0, 60000, RUN, "with --watch: milliseconds after each step (60)"),
     [OPTION_COLUMNS] = INTEGER("columns", 1, 10000, RUN,
                                "with --watch: a new line after every N tokens (a sudoku: 9)"),
-    [OPTION_JSON] = FLAG("json", RUN | INSPECT | SCORE, "print one JSON object"),
+    [OPTION_JSON] = FLAG("json", RUN | INSPECT | SCORE | BENCH, "print one JSON object"),
     [OPTION_PRINT_IDS] = FLAG("print-ids", RUN, "print token ids instead of text"),
     [OPTION_TRACE] =
         TEXT("trace", "FILE", RUN, "write one JSON object a line for each denoising forward"),
@@ -184,8 +198,9 @@ const option_spec option_table[OPTION_COUNT] = {
     [OPTION_POLICIES] =
         FLAG("policies", INSPECT,
              "list the built-in policies instead: what each one reads, where its formula is from"),
-    [OPTION_CONTEXT] = INTEGER("context", 1, INT_MAXIMUM, INSPECT,
-                               "show the memory at a context of N tokens as well"),
+    [OPTION_CONTEXT] = INTEGER("context", 1, INT_MAXIMUM, INSPECT | BENCH,
+                               "inspect: show the memory at a context of N tokens as well; bench: "
+                               "positions in the cache before a step (512)"),
     [OPTION_ANSWER] = TEXT("answer", "TEXT", SCORE, "the answer whose likelihood is wanted"),
     [OPTION_ANSWER_IDS] = TEXT("answer-ids", "LIST", SCORE, "the answer as token ids"),
     [OPTION_CHOICES] =
@@ -199,7 +214,27 @@ const option_spec option_table[OPTION_COUNT] = {
     [OPTION_SAMPLES] =
         INTEGER("samples", 1, 1000000, SCORE, "draws of masks for each answer (128)"),
     [OPTION_MASKS] = FLAG("masks", SCORE, "with --json: every sample with its masked positions"),
-    [OPTION_VERBOSE] = FLAG("verbose", RUN | LOGITS | SCORE,
+    [OPTION_SYNTHETIC] = TEXT("synthetic", "SHAPE", BENCH,
+                              "a published shape with random weights instead of a model: "
+                              "llada2-mini, llada-8b, llada-moe, sdar-8b, dream-7b, llada-169m"),
+    [OPTION_TYPE] = {.name = "type",
+                     .short_name = 't',
+                     .argument = "f32|f16|bf16|q8_0|q4_0|q4_k|q5_k|q6_k",
+                     .type = OPTION_TYPE_CHOICE,
+                     .commands = BENCH,
+                     .choices = "f32|f16|bf16|q8_0|q4_0|q4_k|q5_k|q6_k",
+                     .help = "with --synthetic: the type of the weights (q4_0)"},
+    [OPTION_LAYERS] =
+        INTEGER("layers", 1, 1000, BENCH, "with --synthetic: N layers only, figures scaled to all"),
+    [OPTION_ROWS] = TEXT("rows", "LIST", BENCH, "positions of a step (1,8,32,64)"),
+    [OPTION_PREFILL] =
+        INTEGER("prefill", 1, 1000000, BENCH, "positions of the prefill forward (512)"),
+    [OPTION_REPEAT] = INTEGER("repeat", 1, 1000, BENCH, "forwards a figure is the median of (7)"),
+    [OPTION_TOKENS_PER_FORWARD] =
+        TEXT("tokens-per-forward", "LIST", BENCH, "for tokens a second (1,2,4,8)"),
+    [OPTION_CSV] = FLAG("csv", BENCH, "print comma-separated values"),
+    [OPTION_PLOT] = TEXT("plot", "FILE", BENCH, "draw a roofline as SVG"),
+    [OPTION_VERBOSE] = FLAG("verbose", RUN | LOGITS | SCORE | BENCH,
                             "progress and summary also where standard error is no terminal"),
     [OPTION_HELP] = {.name = "help",
                      .short_name = 'h',

@@ -62,7 +62,10 @@ static um_status open_engine(const options *o, int64_t n_cache_tokens, progress 
     settings.directory = options_text(o, OPTION_MODEL);
     settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
+    settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
+    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
     settings.cache_tokens = n_cache_tokens;
+    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
     settings.progress = progress_load;
     settings.progress_user = p;
     um_status status = um_engine_open(&settings, engine, err);

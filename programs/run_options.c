@@ -16,7 +16,7 @@ static const um_request_attention attention_values[] = {UM_ATTENTION_OF_MODEL,
                                                         UM_ATTENTION_OF_BLOCKS};
 static const um_cache_mode cache_values[] = {UM_CACHE_EXACT, UM_CACHE_NONE, UM_CACHE_PREFIX,
                                              UM_CACHE_DUAL};
-enum { PRECISION_FAST = 1 };
+static const um_fold fold_values[] = {UM_FOLD_AUTO, UM_FOLD_OFF};
 
 static const struct {
     option_id first, second;
@@ -41,12 +41,6 @@ static um_status check_sampling(const options *o, um_error *err) {
     return UM_OK;
 }
 
-um_status run_options_check_precision(const options *o, um_error *err) {
-    if (options_integer(o, OPTION_PRECISION, 0) == PRECISION_FAST)
-        FAIL(UM_INVALID, err, "--precision fast is not in this version; reference is");
-    return UM_OK;
-}
-
 um_status run_options_check(const options *o, const um_request_options *request, um_error *err) {
     TRY(options_require(o, OPTION_MODEL, err));
     for (size_t i = 0; i < sizeof contradictions / sizeof contradictions[0]; i++)
@@ -61,7 +55,6 @@ um_status run_options_check(const options *o, const um_request_options *request,
     for (size_t i = 0; i < sizeof of_watch / sizeof of_watch[0]; i++)
         if (options_has(o, of_watch[i]) && !options_has(o, OPTION_WATCH))
             FAIL(UM_INVALID, err, "--%s needs --watch", option_table[of_watch[i]].name);
-    TRY(run_options_check_precision(o, err));
     TRY(policy_options_check(request, err));
     return check_sampling(o, err);
 }
@@ -117,5 +110,6 @@ void run_options_fill(const options *o, um_request_options *r) {
     r->seed = (uint64_t)options_integer(o, OPTION_SEED, 0);
     r->ignore_eos = options_has(o, OPTION_IGNORE_EOS);
     if (options_has(o, OPTION_CACHE)) r->cache = cache_values[options_integer(o, OPTION_CACHE, 0)];
+    if (options_has(o, OPTION_FOLD)) r->fold = fold_values[options_integer(o, OPTION_FOLD, 0)];
     r->prefill_chunk = (int32_t)options_integer(o, OPTION_PREFILL_CHUNK, r->prefill_chunk);
 }

@@ -15,7 +15,5 @@ um_status run_options_check(const options *o, const um_request_options *request,
 /* Fills everything but the prompt. `request` keeps pointers into argv. */
 void run_options_fill(const options *o, um_request_options *request);
 answer_style run_options_style(const options *o);
-/* Refuses a precision that this version does not have. Shared with `unmask logits`. */
-um_status run_options_check_precision(const options *o, um_error *err);
 
 #endif

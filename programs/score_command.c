@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "programs/commands.h"
 #include "programs/interrupt.h"
+#include "programs/policy_options.h"
 #include "programs/progress.h"
 #include "programs/report.h"
 #include "programs/run_options.h"
@@ -65,7 +66,7 @@ static um_status check(const options *o, um_error *err) {
                             err));
     if (options_has(o, OPTION_MASKS) && !options_has(o, OPTION_JSON))
         FAIL(UM_INVALID, err, "--masks needs --json");
-    return run_options_check_precision(o, err);
+    return UM_OK;
 }
 
 /* Told here, where it is the command line's fault whatever a file holds. */
@@ -89,6 +90,9 @@ static um_status open_engine(const options *o, const score_items *items, progres
     settings.directory = options_text(o, OPTION_MODEL);
     settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
+    settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
+    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
+    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
     settings.progress = progress_load;
     settings.progress_user = bar;
     TRY(um_model_inspect(settings.directory, settings.mask_token, &info, err));
@@ -99,6 +103,7 @@ static um_status open_engine(const options *o, const score_items *items, progres
             2 * (n_sides * (int64_t)(2 * items->n_longest + CACHE_SLACK) + CACHE_TOKENS);
     um_status status = um_engine_open(&settings, engine, err);
     progress_clear(bar);
+    if (status != UM_OK) policy_options_rename(err);
     return status;
 }
 

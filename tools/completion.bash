@@ -13,7 +13,7 @@ _unmask() {
         previous=${COMP_WORDS[COMP_CWORD - 2]}
     fi
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run logits tokenize inspect score help --help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'run logits tokenize inspect score bench help --help --version' -- "$word")
         return
     fi
     case $previous in
@@ -31,12 +31,16 @@ _unmask() {
         --metric) options='confidence entropy' ;;
         --remask) options='low-confidence random' ;;
         --cache) options='exact none prefix dual' ;;
+        --fold) options='auto off' ;;
         --precision) options='reference fast' ;;
+        --kv-type) options='auto f32 bf16 int8' ;;
         -m | --model)
             mapfile -t COMPREPLY < <(compgen -d -- "$word"; compgen -f -X '!*.gguf' -- "$word")
             return
             ;;
-        -o | --output | --trace | --file | --jsonl | --chat | --tools)
+        --synthetic) options='llada2-mini llada-8b llada-moe sdar-8b dream-7b llada-169m' ;;
+        -t | --type) options='f32 f16 bf16 q8_0 q4_0 q4_k q5_k q6_k' ;;
+        -o | --output | --plot | --trace | --file | --jsonl | --chat | --tools)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
@@ -44,9 +48,10 @@ _unmask() {
             --policy-args | --threshold | --steps | --edit-threshold | --post-steps | --eps | \
             --alg-temp | --factor | --entropy-bound | --low-threshold | --credit-alpha | \
             --credit-beta | --credit-gamma | --window | --block-add | --block-ready | --cfg | \
-            --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --threads | \
+            --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --expert-cap | --threads | \
             --mask-token | --delay | --columns | --context | --answer | \
-            --answer-ids | --choices | --samples)
+            --answer-ids | --choices | --samples | --layers | --rows | --prefill | --repeat | \
+            --tokens-per-forward)
             return
             ;;
     esac
@@ -57,16 +62,18 @@ _unmask() {
                 --post-steps --eps --alg-temp --factor --entropy-bound --low-threshold --credit-alpha
                 --credit-beta --credit-gamma --window --block-add --block-ready --metric --temperature
                 --top-k --top-p --min-p --seed --cfg --logits-eos-inf --confidence-eos-eot-inf --cache
-                --prefill-chunk --precision --threads --mask-token --watch --delay --columns --json
+                --fold --prefill-chunk --expert-cap --precision --kv-type --threads --mask-token --watch --delay --columns --json
                 --print-ids --trace --verbose" ;;
-            logits) options="$common --ids --block --precision --threads --mask-token -o --output
+            logits) options="$common --ids --block --expert-cap --precision --kv-type --threads --mask-token -o --output
                 --verbose" ;;
             tokenize) options="$common -p --prompt --file --jsonl --chat --tools --render --decode" ;;
-            inspect) options="$common --mask-token --json --policies --context" ;;
+            inspect) options="$common --kv-type --mask-token --json --policies --context" ;;
             score) options="$common -p --prompt --ids --answer --answer-ids --choices --jsonl --template
-                --samples --seed --block --cfg --precision --threads --mask-token --json --masks
-                --verbose" ;;
-            help) options='run logits tokenize inspect score' ;;
+                --samples --seed --block --cfg --expert-cap --precision --kv-type --threads --mask-token --json
+                --masks --verbose" ;;
+            bench) options="$common --context --expert-cap --precision --kv-type --threads --json --synthetic -t
+                --type --layers --rows --prefill --repeat --tokens-per-forward --csv --plot --verbose" ;;
+            help) options='run logits tokenize inspect score bench' ;;
         esac
     fi
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")

@@ -15,28 +15,30 @@ struct page_pool {
     int32_t n_layers, n_pages, n_free;
     int32_t *free_pages; /* [n_pages], the first n_free are valid */
     uint8_t *is_held;    /* [n_pages] */
-    float **keys;        /* [n_layers] device memory */
-    float **values;      /* [n_layers] */
+    kv_type type;
+    void **keys;   /* [n_layers] device memory */
+    void **values; /* [n_layers] */
 };
 
-size_t page_pool_bytes_per_token(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim) {
-    size_t n_bytes;
-    if (__builtin_mul_overflow((size_t)n_kv_heads * 2 * sizeof(float), (size_t)head_dim,
-                               &n_bytes) ||
+size_t page_pool_bytes_per_token(kv_type type, int32_t n_layers, int32_t n_kv_heads,
+                                 int32_t head_dim) {
+    size_t n_bytes = kv_part_bytes(type, head_dim) / KV_PAGE_LEN * 2;
+    if (__builtin_mul_overflow(n_bytes, (size_t)n_kv_heads, &n_bytes) ||
         __builtin_mul_overflow(n_bytes, (size_t)n_layers, &n_bytes))
         return SIZE_MAX;
     return n_bytes;
 }
 
-um_status page_pool_create(device *dev, int32_t n_layers, int32_t n_kv_heads, int32_t head_dim,
-                           int32_t n_pages, page_pool **out, um_error *err) {
+um_status page_pool_create(device *dev, kv_type type, int32_t n_layers, int32_t n_kv_heads,
+                           int32_t head_dim, int32_t n_pages, page_pool **out, um_error *err) {
     um_status status = UM_OK;
-    size_t layer_bytes = page_pool_bytes_per_token(1, n_kv_heads, head_dim) / 2;
+    size_t layer_bytes = page_pool_bytes_per_token(type, 1, n_kv_heads, head_dim) / 2;
     if (__builtin_mul_overflow(layer_bytes, (size_t)n_pages * KV_PAGE_LEN, &layer_bytes))
         FAIL(UM_LIMIT, err, "a cache of %d pages does not fit into the address space", n_pages);
     page_pool *pool = memory_calloc(1, sizeof *pool);
     if (!pool) FAIL(UM_NO_MEMORY, err, "no memory for the page pool");
     pool->dev = dev;
+    pool->type = type;
     pool->n_layers = n_layers;
     pool->n_pages = pool->n_free = n_pages;
     pool->free_pages = memory_alloc_array((size_t)n_pages, sizeof *pool->free_pages);
@@ -50,11 +52,8 @@ um_status page_pool_create(device *dev, int32_t n_layers, int32_t n_kv_heads, in
     /* The lowest page on top of the stack. */
     for (int32_t i = 0; i < n_pages; i++) pool->free_pages[i] = n_pages - 1 - i;
     for (int32_t i = 0; i < n_layers; i++) {
-        void *memory = NULL;
-        TRY_GOTO(device_alloc(dev, layer_bytes, &memory, err), cleanup);
-        pool->keys[i] = memory;
-        TRY_GOTO(device_alloc(dev, layer_bytes, &memory, err), cleanup);
-        pool->values[i] = memory;
+        TRY_GOTO(device_alloc(dev, layer_bytes, &pool->keys[i], err), cleanup);
+        TRY_GOTO(device_alloc(dev, layer_bytes, &pool->values[i], err), cleanup);
     }
     *out = pool;
     return UM_OK;
@@ -85,7 +84,8 @@ int32_t page_pool_free_count(const page_pool *pool) {
 }
 
 kv_layer page_pool_layer(const page_pool *pool, int32_t i_layer) {
-    return (kv_layer){.keys = pool->keys[i_layer], .values = pool->values[i_layer]};
+    return (kv_layer){
+        .keys = pool->keys[i_layer], .values = pool->values[i_layer], .type = pool->type};
 }
 
 bool page_pool_is_consistent(const page_pool *pool) {

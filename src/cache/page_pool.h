@@ -18,8 +18,8 @@ typedef struct page_pool page_pool;
 
 /* Reserves n_pages pages for n_layers layers; the system commits the memory when it is written.
  * device must outlive the pool. */
-um_status page_pool_create(device *dev, int32_t n_layers, int32_t n_kv_heads, int32_t head_dim,
-                           int32_t n_pages, page_pool **pool, um_error *err);
+um_status page_pool_create(device *dev, kv_type type, int32_t n_layers, int32_t n_kv_heads,
+                           int32_t head_dim, int32_t n_pages, page_pool **pool, um_error *err);
 void page_pool_destroy(page_pool *pool); /* accepts NULL */
 
 int32_t page_pool_count(const page_pool *pool);
@@ -27,7 +27,8 @@ int32_t page_pool_free_count(const page_pool *pool);
 /* Keys and values of layer i; borrowed. */
 kv_layer page_pool_layer(const page_pool *pool, int32_t i_layer);
 /* Bytes that one position takes in all layers. SIZE_MAX on overflow. */
-size_t page_pool_bytes_per_token(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim);
+size_t page_pool_bytes_per_token(kv_type type, int32_t n_layers, int32_t n_kv_heads,
+                                 int32_t head_dim);
 /* For tests: true if every page is either free once or held, and the counts agree. */
 bool page_pool_is_consistent(const page_pool *pool);
 

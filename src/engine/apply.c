@@ -3,6 +3,7 @@
  * After a forward: a policy's decision becomes changes, changes become events; where a block ends
  * and where the answer ends.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "engine/engine.h"
@@ -11,19 +12,22 @@ static void describe_blocks(const um_request *request, int32_t first, int32_t en
                             um_event *event) {
     int32_t n = end - first;
     memcpy(buffer, request->lanes[0].tokens + first, (size_t)n * sizeof *buffer);
-    event->forward = request->forwards;
+    event->forward = request->forwards - 1;
     event->block = (first - request->origin) / request->settings.block_len;
     event->first_position = first;
     event->n_inputs = n;
     event->inputs = buffer;
 }
 
-/* Stages the step's event with the open blocks as they went in: whole ones of the mask. */
-static um_event *stage_step(um_request *request) {
+/* Stages the step's event with the open blocks as they went in: whole ones of the mask, and the
+ * next one where it was taken along and that holds. */
+static um_event *stage_step(um_request *request, bool has_settled) {
     um_event *event = request_stage_event(request, UM_EVENT_STEP);
+    request->n_event_block = 0;
     int32_t first = request_block_start(request, request->window_first);
     int32_t end = request_block_start(request, request->window_end - 1);
     end += request->settings.block_len;
+    if (has_settled) end += request->settings.block_len;
     if (end > request->n_canvas) end = request->n_canvas;
     describe_blocks(request, first, end, request->event_inputs, event);
     event->changes = request->event_changes;
@@ -43,8 +47,8 @@ static void apply_change(um_engine *engine, um_request *request, um_event *event
         request->lanes[j].tokens[position] = change.token;
 }
 
-static void apply_decision(um_engine *engine, um_request *request, const um_policy_decision *d) {
-    um_event *event = stage_step(request);
+static void apply_decision(um_engine *engine, um_request *request, um_event *event,
+                           const um_policy_decision *d) {
     for (int32_t i = 0; i < d->n_changes; i++)
         apply_change(engine, request, event,
                      (um_change){.position = request->window_first + d->changes[i].index,
@@ -81,6 +85,10 @@ static int32_t find_stop(const um_engine *engine, const um_request *request,
     return -1;
 }
 
+int32_t apply_find_stop(const um_engine *engine, const um_request *request) {
+    return find_stop(engine, request, NULL);
+}
+
 static void freeze(um_request *request, int32_t n_tokens) {
     request->n_final = n_tokens;
     for (int32_t i = 0; i < request->n_lanes; i++)
@@ -97,8 +105,9 @@ static void advance(um_engine *engine, um_request *request, const um_policy_deci
     int32_t was_done = request_block_start(request, request->window_first);
     if (done > was_done) {
         um_event *event = request_stage_event(request, UM_EVENT_BLOCK);
-        describe_blocks(request, was_done, done, request->event_block, event);
-        event->forward = request->forwards - 1;
+        describe_blocks(request, was_done, done, request->event_block + request->n_event_block,
+                        event);
+        request->n_event_block += done - was_done;
     }
     if (next >= request->n_canvas) {
         request_finish(request, UM_FINISH_LENGTH, s->max_tokens);
@@ -139,41 +148,54 @@ static void freeze_before_window(um_request *request) {
     if (request->span_first <= request->n_final && request->n_final < end) freeze(request, end);
 }
 
-/* A window of one position is full when it is seeded. */
-static bool has_mask(const um_request *request) {
-    for (int32_t p = request->window_first; p < request->window_end; p++)
-        if (request->states[p] == UM_POSITION_MASKED) return true;
-    return false;
-}
-
 static um_status apply_seed(um_engine *engine, um_request *request, um_error *err) {
     um_change change;
     TRY(decide_seed(engine, request, &change, err));
     freeze_before_window(request);
-    apply_change(engine, request, stage_step(request), change);
+    apply_change(engine, request, stage_step(request, false), change);
     request->phase = PHASE_DECODE;
     request->i_step = request_is_stale(request); /* a refresh is behind it */
-    request->forwards++;
+    request->step++;
     int32_t stop = find_stop(engine, request, NULL);
     if (stop >= 0)
         request_finish(request, UM_FINISH_STOP, stop - request->n_prompt);
-    else if (!request->i_step && !has_mask(request))
+    else if (!request->i_step && !request_has_mask(request)) /* a window of one position */
         advance(engine, request, &(um_policy_decision){.n_finished = 1});
     return UM_OK;
+}
+
+/* The forward has left its block as it is and was the first of the next one as well: what it said
+ * of that block holds, and is decided as in a step of its own. Else it is forgotten: the block's
+ * slots are written again when they are read. */
+static um_status open_next(um_engine *engine, um_request *request, um_policy_decision *d,
+                           um_error *err) {
+    int32_t next = request->window_end;
+    request->step++;
+    request->n_carried = 0;
+    advance(engine, request, d);
+    assert(request->phase == PHASE_DECODE && request->window_first == next);
+    (void)next;
+    request->first_score += request->n_scores;
+    request->n_scores = request->n_ahead;
+    return decide(engine, request, d, err);
 }
 
 static um_status apply_decode(um_engine *engine, um_request *request, um_error *err) {
     const request_settings *s = &request->settings;
     um_policy_decision d = {0};
     TRY(decide(engine, request, &d, err));
+    bool has_settled = request->n_ahead && d.n_finished && !d.n_changes;
     /* Fast-dLLM's caches refresh at a block's first forward and always make one more, also when
      * nothing is left to do (NVlabs/Fast-dLLM, llada/generate.py: `while True` after the refresh).
      */
     bool is_refresh = request->i_step == 0 && !s->is_causal && s->cache != UM_CACHE_NONE;
     if (is_refresh) d.n_finished = 0;
     freeze_before_window(request);
-    apply_decision(engine, request, &d);
-    request->forwards++;
+    um_event *event = stage_step(request, has_settled);
+    request->n_undone += request->n_ahead && !has_settled;
+    if (has_settled) TRY(open_next(engine, request, &d, err));
+    apply_decision(engine, request, event, &d);
+    request->step++;
     request->i_step++;
     request->n_carried = s->is_causal && d.n_changes ? d.n_finished : 0;
     int32_t stop = find_stop(engine, request, &d);
@@ -191,6 +213,7 @@ void apply_step(um_engine *engine, um_request *request, int64_t elapsed_ns) {
         return;
     }
     request->decode_ns += elapsed_ns;
+    request->forwards++;
     bool is_seed = request->phase == PHASE_SEED;
     um_status status =
         is_seed ? apply_seed(engine, request, &error) : apply_decode(engine, request, &error);

@@ -62,7 +62,7 @@ static um_status score_at(const um_engine *engine, const um_request *request, in
     *position = (int32_t)plan->score_requests[request->first_score + i].key.position;
     if (!(*found)->is_finite)
         FAIL(UM_NUMERIC, err, "forward %d: the scores of position %d hold a NaN or an infinity",
-             request->forwards, *position);
+             request->forwards - 1, *position);
     return UM_OK;
 }
 
@@ -79,8 +79,7 @@ static um_status read_scores(um_engine *engine, um_request *request, um_error *e
         int32_t at = position - request->window_first;
         request->candidates[at] = candidate_of(&request->settings, traits, found);
         if (request->logit_rows)
-            request->logit_rows[at] =
-                request->logits + (size_t)at * (size_t)model_info(engine->mdl)->vocab;
+            request->logit_rows[at] = engine->plan.score_requests[request->first_score + i].logits;
     }
     return UM_OK;
 }
@@ -237,7 +236,7 @@ um_status decide_open(um_engine *engine, um_request *request, um_error *err) {
 um_status decide(um_engine *engine, um_request *request, um_policy_decision *d, um_error *err) {
     TRY(read_scores(engine, request, err));
     rng_key key = request->settings.key;
-    key.step = (uint32_t)request->forwards;
+    key.step = (uint32_t)request->step;
     um_policy_view view = show_window(engine, request, &key);
     view.candidates = request->candidates;
     view.logits = request->logit_rows;

@@ -19,6 +19,7 @@ enum {
 void um_engine_options_init(um_engine_options *options) {
     memset(options, 0, sizeof *options);
     options->mask_token = -1;
+    options->precision = UM_PRECISION_FAST;
 }
 
 um_status um_model_inspect(const char *directory, int32_t mask_token, um_model_info *info,
@@ -31,14 +32,45 @@ um_status um_model_inspect(const char *directory, int32_t mask_token, um_model_i
     return UM_OK;
 }
 
+/* The kernels' name of a type that is not AUTO. */
+static kv_type stored_as(um_kv_type type) {
+    return type == UM_KV_BF16 ? KV_BF16 : type == UM_KV_INT8 ? KV_INT8 : KV_F32;
+}
+
+int64_t um_model_cache_bytes(const um_model_info *info, um_kv_type type) {
+    return (int64_t)page_pool_bytes_per_token(stored_as(type), info->n_layers, info->n_kv_heads,
+                                              info->head_dim);
+}
+
+static um_status resolve_kv_type(const um_engine_options *options, um_kv_type *type,
+                                 um_error *err) {
+    bool is_fast = options->precision == UM_PRECISION_FAST;
+    switch (options->kv_type) {
+        case UM_KV_AUTO:
+            *type = is_fast ? UM_KV_BF16 : UM_KV_F32;
+            return UM_OK;
+        case UM_KV_F32:
+        case UM_KV_BF16:
+        case UM_KV_INT8:
+            *type = options->kv_type;
+            return UM_OK;
+    }
+    um_error_set(err, UM_INVALID, "kv_type: expected a um_kv_type (0 to 3), found %d",
+                 (int)options->kv_type);
+    um_error_at(err, "kv_type", -1);
+    return UM_INVALID;
+}
+
 static double gigabytes(int64_t n_bytes) {
     return (double)n_bytes / 1e9;
 }
 
 /* Weights are mapped and may be dropped and read again, but a model that does not fit reads them
  * from disk at every step: that is no way to run, and is said instead. */
-static um_status check_memory(const model *m, int64_t n_positions, um_error *err) {
+static um_status check_memory(const model *m, int64_t n_positions, bool is_fast, um_error *err) {
     int64_t weights = model_weight_bytes(m), available = system_memory_bytes(), cache, needed;
+    /* Repacked blocks are a copy, a few per cent larger at most. */
+    if (is_fast) weights += model_info(m)->bytes_blocks / 32 * 33;
     if (__builtin_mul_overflow(n_positions, model_info(m)->cache_bytes_per_token, &cache) ||
         __builtin_add_overflow(cache, weights, &needed))
         FAIL(UM_NO_MEMORY, err, "a cache of %lld positions is larger than any memory",
@@ -51,9 +83,34 @@ static um_status check_memory(const model *m, int64_t n_positions, um_error *err
          gigabytes(available));
 }
 
+static um_status open_synthetic(um_engine *engine, const um_engine_options *options,
+                                um_error *err) {
+    static const struct {
+        const char *name;
+        dtype type;
+    } types[] = {{"f32", DTYPE_F32},   {"f16", DTYPE_F16},   {"bf16", DTYPE_BF16},
+                 {"q8_0", DTYPE_Q8_0}, {"q4_0", DTYPE_Q4_0}, {"q4_k", DTYPE_Q4_K},
+                 {"q5_k", DTYPE_Q5_K}, {"q6_k", DTYPE_Q6_K}};
+    const char *wanted = options->synthetic_type ? options->synthetic_type : "q4_0";
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(wanted, types[i].name) == 0)
+            return model_open_synthetic(options->synthetic, types[i].type,
+                                        options->synthetic_layers, engine->dev, &engine->mdl, err);
+    FAIL(UM_INVALID, err,
+         "synthetic_type: expected f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k, "
+         "found \"%.40s\"",
+         wanted);
+}
+
 static um_status open_parts(um_engine *engine, const um_engine_options *options, um_error *err) {
-    TRY(model_open(options->directory, options->mask_token, &engine->mdl, err));
+    TRY(device_open(options->n_threads, &engine->dev, err));
+    if (options->synthetic)
+        TRY(open_synthetic(engine, options, err));
+    else
+        TRY(model_open(options->directory, options->mask_token, &engine->mdl, err));
+    if (options->expert_cap) TRY(model_cap_experts(engine->mdl, options->expert_cap, err));
     const um_model_info *info = model_info(engine->mdl);
+    model_set_kv_type(engine->mdl, stored_as(engine->kv_type));
     int64_t n_tokens = options->cache_tokens;
     if (n_tokens == 0) {
         n_tokens =
@@ -64,32 +121,39 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
         FAIL(UM_INVALID, err, "cache_tokens: expected 1 to %d, found %lld", INT32_MAX - KV_PAGE_LEN,
              (long long)n_tokens);
     int32_t n_pages = (int32_t)((n_tokens + KV_PAGE_LEN - 1) / KV_PAGE_LEN);
-    TRY(check_memory(engine->mdl, (int64_t)n_pages * KV_PAGE_LEN, err));
-    TRY(device_open(options->n_threads, &engine->dev, err));
-    TRY(model_check_weights(engine->mdl, engine->dev, options->progress, options->progress_user,
-                            err));
-    TRY(page_pool_create(engine->dev, info->n_layers, info->n_kv_heads, info->head_dim, n_pages,
-                         &engine->pool, err));
+    TRY(check_memory(engine->mdl, (int64_t)n_pages * KV_PAGE_LEN,
+                     options->precision == UM_PRECISION_FAST, err));
+    if (!options->synthetic)
+        TRY(model_check_weights(engine->mdl, engine->dev, options->progress, options->progress_user,
+                                err));
+    TRY(page_pool_create(engine->dev, stored_as(engine->kv_type), info->n_layers, info->n_kv_heads,
+                         info->head_dim, n_pages, &engine->pool, err));
     engine->kv = memory_alloc_array((size_t)info->n_layers, sizeof *engine->kv);
     if (!engine->kv) FAIL(UM_NO_MEMORY, err, "no memory for %d layers", info->n_layers);
     for (int32_t i = 0; i < info->n_layers; i++) engine->kv[i] = page_pool_layer(engine->pool, i);
     /* No sequence is longer than the pool, nor than the context rounded up to a block. */
     int64_t n_positions = (int64_t)n_pages * KV_PAGE_LEN;
     int64_t n_longest = 2 * (int64_t)info->context;
-    return model_prepare(engine->mdl, (int32_t)(n_positions < n_longest ? n_positions : n_longest),
-                         err);
+    TRY(model_prepare(engine->mdl, (int32_t)(n_positions < n_longest ? n_positions : n_longest),
+                      err));
+    return model_pack(engine->mdl, engine->dev, options->precision == UM_PRECISION_FAST,
+                      options->progress, options->progress_user, err);
 }
 
 um_status um_engine_open(const um_engine_options *options, um_engine **out, um_error *err) {
-    if (!options || !options->directory || !out)
+    if (!options || (!options->directory && !options->synthetic) || !out)
         FAIL(UM_INVALID, err, "the model's directory is missing");
-    if (options->precision != UM_PRECISION_REFERENCE)
-        FAIL(UM_UNSUPPORTED, err, "precision: expected reference; fast is not in this version");
+    if (options->precision != UM_PRECISION_REFERENCE && options->precision != UM_PRECISION_FAST)
+        FAIL(UM_INVALID, err, "precision: expected reference (0) or fast (1), found %d",
+             (int)options->precision);
+    um_kv_type stored;
+    TRY(resolve_kv_type(options, &stored, err));
     um_engine *engine = memory_calloc(1, sizeof *engine);
     if (!engine) FAIL(UM_NO_MEMORY, err, "no memory for an engine");
     pthread_mutex_init(&engine->step_lock, NULL);
     pthread_mutex_init(&engine->state_lock, NULL);
     arena_init(&engine->plan.scratch);
+    engine->kv_type = stored;
     um_status status = open_parts(engine, options, err);
     if (status != UM_OK) {
         um_engine_close(&engine);
@@ -106,6 +170,7 @@ void um_engine_close(um_engine **handle) {
     plan_deinit(&engine->plan);
     memory_free(engine->kv);
     page_pool_destroy(engine->pool);
+    if (engine->mdl) model_unpack(engine->mdl, engine->dev);
     device_close(engine->dev);
     model_close(engine->mdl);
     pthread_mutex_destroy(&engine->state_lock);
@@ -123,6 +188,10 @@ const char *um_engine_kernels(const um_engine *engine) {
 
 int32_t um_engine_threads(const um_engine *engine) {
     return thread_pool_size(engine->dev->pool);
+}
+
+um_kv_type um_engine_kv_type(const um_engine *engine) {
+    return engine->kv_type;
 }
 
 void um_engine_pages(um_engine *engine, int64_t *n_pages, int64_t *n_free) {

@@ -29,6 +29,7 @@ enum {
     WINDOW_BLOCKS = 4,      /* of a policy with several open blocks, by default */
     WINDOW_BLOCKS_MAX = 1024,
     STEPS_MAX = 1000000,
+    FOLDS_UNDONE_MAX = 2, /* of a block, before its next one is taken along no more */
     STATE_BYTES_MAX = 1 << 30,
     STATE_GUARD_BYTES = 64, /* behind a policy's state, filled with STATE_GUARD */
     STATE_GUARD = 0xA5
@@ -50,6 +51,7 @@ typedef struct request_settings {
     int32_t top_k;
     float cfg_scale;
     bool ignore_eos;
+    bool folds;               /* a forward that may settle a block takes the next one along */
     bool is_causal;           /* the mask is block-causal */
     bool has_prompt_block;    /* ... and the whole prompt is its first block */
     int32_t removed_token;    /* logits_eos_inf: never proposed; -1: none */
@@ -87,7 +89,8 @@ struct um_request {
     int32_t n_prefill;                /* prompt positions that are prefilled: whole blocks */
     int32_t n_final;                  /* positions whose final keys and values are in their slots */
     int32_t window_first, window_end; /* the open blocks: what the policy sees */
-    int32_t i_step;                   /* forwards since the first of them became the first */
+    int32_t i_step;                   /* steps since the first of them became the first */
+    int32_t step;                     /* steps of all blocks: what draws are keyed by */
     int32_t forwards, prefill_forwards;
     int64_t prefill_ns, decode_ns;
     int64_t last_step; /* number of the step it last took part in */
@@ -95,7 +98,10 @@ struct um_request {
     /* Its part of the step being made. */
     int32_t span_first, span_end; /* positions, the same in every lane */
     int32_t first_row[REQUEST_LANES_MAX];
+    int32_t n_undone; /* forwards of this window that took the next block along in vain */
     int32_t first_score, n_scores; /* into the plan's score requests */
+    int32_t
+        n_ahead; /* behind them those of the next block: they hold if the open one has settled */
 
     /* What the policy sees and writes, for windows of up to n_window positions. */
     int32_t n_window;
@@ -105,7 +111,7 @@ struct um_request {
     double *keys;
     um_policy_change *changes; /* one more than n_window: a guard */
     const float **logit_rows;
-    float *logits;        /* [n_window, vocab], or NULL */
+    float *logits;        /* [n_window, and a block where it folds; vocab], or NULL */
     unsigned char *state; /* state_bytes and a guard, or NULL */
     size_t state_bytes;
 
@@ -115,6 +121,7 @@ struct um_request {
     bool is_drained;
     int32_t n_staged;                    /* events written by a step and not yet published */
     int32_t *event_inputs, *event_block; /* [n_window and a block] */
+    int32_t n_event_block;               /* of it in use by the step's events */
     um_change *event_changes;            /* [n_window] */
     atomic_bool is_cancelled;
 };
@@ -139,6 +146,7 @@ struct um_engine {
     model *mdl;
     page_pool *pool;
     kv_layer *kv; /* [n_layers] */
+    um_kv_type kv_type;
     int64_t n_steps;
     step_plan plan;
     um_request *requests; /* state_lock; oldest first */
@@ -172,6 +180,8 @@ bool request_is_stale(const um_request *request);
 int32_t request_block_start(const um_request *request, int32_t position);
 /* Next free event slot, cleared; it is published with the step's others. */
 um_event *request_stage_event(um_request *request, um_event_kind kind);
+/* True where a position of the window is undecided. */
+bool request_has_mask(const um_request *request);
 /* Ends a request with an error; gives its pages back. step_lock held. */
 void request_fail(um_request *request, const um_error *err);
 /* Ends a request well; gives its pages back. step_lock held. */
@@ -200,6 +210,8 @@ um_status decide_seed(um_engine *engine, um_request *request, um_change *change,
 
 /* ---- apply.c ------------------------------------------------------------------------------ */
 
+/* The first end token of the window with nothing undecided before it, or -1. */
+int32_t apply_find_stop(const um_engine *engine, const um_request *request);
 /* Takes the scores of a planned request, changes its block, stages its events. step_lock held. */
 void apply_step(um_engine *engine, um_request *request, int64_t elapsed_ns);
 

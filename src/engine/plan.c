@@ -6,6 +6,8 @@
  *   block-causal, exact cache
  *     prefill   whole blocks of the prompt, as many as a chunk holds; nothing is scored
  *     decode    [ last block, if its final keys are not written yet | open block ]     folding
+ *               [ open block without a mask | next block ]    where the open one is settled if the
+ *               policy leaves it as it is: then its last forward is the next one's first
  *   no cache    everything up to the end of the open block, or the whole canvas
  *   prefix      the canvas at a block's first step; then from the open block to the end
  *   dual        the canvas at a block's first step; then the open block alone
@@ -92,6 +94,16 @@ static bool is_scored(const um_request *request, int32_t position) {
            (state == UM_POSITION_COMMITTED && settings_may_edit(&request->settings));
 }
 
+/* True where the next forward is the open block's last one if it changes nothing, and another block
+ * comes after it: the rows of that block see the open one as it is then, and are not seen by it. An
+ * end token in the open block would end the answer instead. A block that goes on being corrected is
+ * not waited for: rows in vain cost as much as others where products bind. */
+static bool looks_ahead(const um_engine *engine, const um_request *request) {
+    return request->settings.folds && request->phase == PHASE_DECODE &&
+           request->n_undone < FOLDS_UNDONE_MAX && request->window_end < request->n_canvas &&
+           !request_has_mask(request) && apply_find_stop(engine, request) < 0;
+}
+
 /* The positions [first, end) of the next forward. */
 static void next_span(const um_engine *engine, const um_request *request, int32_t *first,
                       int32_t *end) {
@@ -116,6 +128,7 @@ static void next_span(const um_engine *engine, const um_request *request, int32_
                        request->states[request->window_first] != UM_POSITION_MASKED;
         *first = recomputes ? 0 : is_part ? request->window_first : request->n_final;
         *end = is_part ? request->window_end : last;
+        if (looks_ahead(engine, request)) *end += s->block_len;
     } else {
         *first = is_refresh ? 0 : request->window_first;
         *end = is_refresh || s->cache == UM_CACHE_PREFIX ? request->n_canvas : request->window_end;
@@ -158,7 +171,7 @@ static void add_lane(um_engine *engine, um_request *request, int32_t i_lane) {
     plan->tables[plan->n_tables++] = page_table_view(&l->pages);
 }
 
-static void add_score(um_engine *engine, um_request *request, int32_t position) {
+static void add_score(um_engine *engine, um_request *request, int32_t position, int32_t step) {
     step_plan *plan = &engine->plan;
     const request_settings *s = &request->settings;
     bool is_shifted = model_traits_of(engine->mdl)->is_shifted && position > 0;
@@ -166,7 +179,7 @@ static void add_score(um_engine *engine, um_request *request, int32_t position) 
     assert(at >= 0 && at < request->span_end - request->span_first);
     rng_key key = s->key;
     key.position = (uint32_t)position;
-    key.step = (uint32_t)request->forwards;
+    key.step = (uint32_t)step;
     float *logits = NULL;
     if (request->logits && request->phase == PHASE_DECODE)
         logits = request->logits + (size_t)(position - request->window_first) *
@@ -189,19 +202,26 @@ static void add_score(um_engine *engine, um_request *request, int32_t position) 
 }
 
 static void add_scores(um_engine *engine, um_request *request) {
-    request->first_score = engine->plan.n_scores;
-    if (request->phase == PHASE_SEED) add_score(engine, request, request->window_first);
-    for (int32_t p = request->window_first;
-         request->phase == PHASE_DECODE && p < request->window_end; p++)
-        if (is_scored(request, p)) add_score(engine, request, p);
-    request->n_scores = engine->plan.n_scores - request->first_score;
+    const step_plan *plan = &engine->plan;
+    int32_t first = request->window_first, end = request->window_end;
+    request->first_score = plan->n_scores;
+    if (request->phase == PHASE_SEED) add_score(engine, request, first, request->step);
+    for (int32_t p = first; request->phase == PHASE_DECODE && p < end; p++)
+        if (is_scored(request, p)) add_score(engine, request, p, request->step);
+    request->n_scores = plan->n_scores - request->first_score;
+    /* A block that is taken along is drawn as in the step after this one. */
+    if (looks_ahead(engine, request))
+        for (int32_t p = end; p < end + request->settings.block_len; p++)
+            add_score(engine, request, p, request->step + 1);
+    request->n_ahead = plan->n_scores - request->first_score - request->n_scores;
 }
 
 um_status plan_add(um_engine *engine, um_request *request, um_error *err) {
     step_plan *plan = &engine->plan;
     TRY(decide_open(engine, request, err));
-    int32_t block = request->window_end - request->window_first;
-    TRY(plan_reserve(plan, plan->n_rows + plan_rows_of(engine, request), plan->n_scores + block,
+    int32_t n_scores = request->window_end - request->window_first;
+    if (looks_ahead(engine, request)) n_scores += request->settings.block_len;
+    TRY(plan_reserve(plan, plan->n_rows + plan_rows_of(engine, request), plan->n_scores + n_scores,
                      plan->n_tables + request->n_lanes, err));
     next_span(engine, request, &request->span_first, &request->span_end);
     for (int32_t i = 0; i < request->n_lanes; i++) add_lane(engine, request, i);

@@ -94,7 +94,8 @@ static um_status alloc_window(um_request *request, int32_t vocab, um_error *err)
                    request->event_inputs && request->event_block && request->event_changes;
     if (is_held && (s->policy->flags & UM_POLICY_SEES_LOGITS)) {
         request->logit_rows = memory_calloc(n, sizeof *request->logit_rows);
-        request->logits = memory_alloc_array(n, (size_t)vocab * sizeof *request->logits);
+        size_t n_rows = n + (s->folds ? (size_t)s->block_len : 0);
+        request->logits = memory_alloc_array(n_rows, (size_t)vocab * sizeof *request->logits);
         is_held = request->logit_rows && request->logits;
     }
     if (is_held && s->policy->state_bytes) {
@@ -209,9 +210,15 @@ void request_open_window(um_request *request, int32_t first) {
     int32_t end = first + request->settings.unit_len;
     request->window_first = first;
     request->window_end = end < request->n_canvas ? end : request->n_canvas;
-    request->i_step = 0;
+    request->i_step = request->n_undone = 0;
     if (request->state && !(request->settings.policy->flags & UM_POLICY_KEEPS_STATE))
         memset(request->state, 0, request->state_bytes);
+}
+
+bool request_has_mask(const um_request *request) {
+    for (int32_t p = request->window_first; p < request->window_end; p++)
+        if (request->states[p] == UM_POSITION_MASKED) return true;
+    return false;
 }
 
 bool request_is_stale(const um_request *request) {

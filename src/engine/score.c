@@ -33,6 +33,15 @@ static um_status check_options(const um_engine *engine, const um_score_options *
     return UM_OK;
 }
 
+/* Where experts are chosen by blocks, all rows of one of these go together. */
+static um_status check_block(const um_engine *engine, const score_layout *layout, um_error *err) {
+    int32_t multiple = model_traits_of(engine->mdl)->block_multiple;
+    if (!layout->is_causal || multiple <= 1 || layout->block_len % multiple == 0) return UM_OK;
+    FAIL(UM_INVALID, err,
+         "block_len: expected a multiple of %d, within which the model routes experts; found %d",
+         multiple, layout->block_len);
+}
+
 /* As many lanes as a forward's rows and half of the free pages allow, at least one; then as few as
  * make the same number of forwards. The other half is left to requests. step_lock held. */
 static um_status acquire(score_job *job, int32_t n_lane_rows, um_error *err) {
@@ -248,6 +257,7 @@ um_status score_run(um_engine *engine, const um_score_options *options, const ui
     int32_t n_lane_rows;
     TRY(score_layout_init(&job.layout, model_info(engine->mdl), options, err));
     TRY(check_options(engine, options, err));
+    TRY(check_block(engine, &job.layout, err));
     score_rows_measure(&job, &n_lane_rows);
     pthread_mutex_lock(&engine->step_lock);
     um_status status = acquire(&job, n_lane_rows, err);

@@ -152,6 +152,19 @@ static um_status resolve_cache(const um_request_options *o, request_settings *s,
     return UM_OK;
 }
 
+/* Whether the forward that settles a block may be the next one's first: where no row of a block
+ * sees a later one, and every row of the next block is of its own block. */
+static um_status resolve_fold(const model_traits *traits, const um_request_options *o,
+                              request_settings *s, um_error *err) {
+    if (o->fold != UM_FOLD_AUTO && o->fold != UM_FOLD_OFF)
+        return settings_refuse_int(err, "fold", "auto (0) or off (1)", (int64_t)o->fold);
+    bool is_apart = s->is_causal && s->cache == UM_CACHE_EXACT && !traits->is_shifted &&
+                    s->unit_len == s->block_len;
+    bool is_multi = s->policy->flags & UM_POLICY_MULTI_BLOCK;
+    s->folds = o->fold == UM_FOLD_AUTO && is_apart && !is_multi && settings_may_edit(s);
+    return UM_OK;
+}
+
 um_status settings_resolve(const um_engine *engine, const um_request_options *o,
                            request_settings *s, um_error *err) {
     const um_model_info *info = model_info(engine->mdl);
@@ -175,6 +188,10 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
                                    (int64_t)o->attention);
     if (o->attention == UM_ATTENTION_OF_BLOCKS && s->is_causal)
         return settings_refuse(err, "attention", "the model is block-causal by itself");
+    if (o->attention == UM_ATTENTION_OF_BLOCKS && traits->block_multiple > 1)
+        return settings_refuse(err, "attention",
+                               "the engine's expert_cap chooses experts for blocks that start "
+                               "elsewhere than those of the answer");
     s->has_prompt_block = o->attention == UM_ATTENTION_OF_BLOCKS;
     s->is_causal |= s->has_prompt_block;
     s->block_len = o->block_len ? o->block_len : info->block_len;
@@ -206,7 +223,8 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
     TRY(settings_fill_params(info, traits, o, s, err));
     TRY(resolve_sampling(info, o, s, err));
     TRY(resolve_end_tokens(info, o, s, err));
-    return resolve_cache(o, s, err);
+    TRY(resolve_cache(o, s, err));
+    return resolve_fold(traits, o, s, err);
 }
 
 bool settings_may_edit(const request_settings *s) {

@@ -7,7 +7,7 @@
  *
  *   scratch:  used_rows [n_rows] | used_index [n_rows] | stored [n_requests]
  *             | partials [n_requests, n_tiles] | stored logits [n_truncated, vocab]
- *             | tile logits [n_workers, n_used + 1, HEAD_TILE]
+ *             | tile logits [n_workers, n_used + 1, HEAD_TILE] | packed rows [n_used]
  */
 #include <assert.h>
 #include <float.h>
@@ -29,11 +29,13 @@ typedef struct partial {
 } partial;
 
 typedef struct head_task {
+    const device *dev;
     const cpu_kernels *kernels;
     const head_args *args;
-    int32_t *used_rows;  /* [n_used] rows that are multiplied */
-    int32_t *used_index; /* [n_rows] place in used_rows, or -1 */
-    int32_t *stored;     /* [n_requests] place in stored_logits, or -1 */
+    unsigned char *packed_rows; /* the used rows, quantized, where the weights are packed */
+    int32_t *used_rows;         /* [n_used] rows that are multiplied */
+    int32_t *used_index;        /* [n_rows] place in used_rows, or -1 */
+    int32_t *stored;            /* [n_requests] place in stored_logits, or -1 */
     partial *partials;
     float *stored_logits, *tile_logits;
     size_t worker_floats;
@@ -54,14 +56,17 @@ static size_t lay_out(const device *dev, const head_args *a, unsigned char *base
     size_t vocab = (size_t)a->w.n_out, n_tiles = (vocab + HEAD_TILE - 1) / HEAD_TILE, at = 0;
     t->worker_floats = (n_used + 1) * HEAD_TILE;
     size_t workers = (size_t)thread_pool_size(dev->pool);
-    size_t sizes[6] = {round_up_64(n_rows * sizeof(int32_t)),
-                       round_up_64(n_rows * sizeof(int32_t)),
-                       round_up_64(n_requests * sizeof(int32_t)),
-                       round_up_64(n_requests * n_tiles * sizeof(partial)),
-                       round_up_64((size_t)n_stored * vocab * sizeof(float)),
-                       workers * t->worker_floats * sizeof(float)};
-    void *parts[6] = {NULL};
-    for (int i = 0; i < 6; i++) {
+    packed_form form = matrix_form(&a->w);
+    size_t sizes[7] = {
+        round_up_64(n_rows * sizeof(int32_t)),
+        round_up_64(n_rows * sizeof(int32_t)),
+        round_up_64(n_requests * sizeof(int32_t)),
+        round_up_64(n_requests * n_tiles * sizeof(partial)),
+        round_up_64((size_t)n_stored * vocab * sizeof(float)),
+        round_up_64(workers * t->worker_floats * sizeof(float)),
+        form != FORM_FLOAT ? packed_rows_bytes(form, (int32_t)n_used, a->w.n_in) : 0};
+    void *parts[7] = {NULL};
+    for (int i = 0; i < 7; i++) {
         if (base) parts[i] = base + at;
         at += sizes[i];
     }
@@ -71,6 +76,7 @@ static size_t lay_out(const device *dev, const head_args *a, unsigned char *base
     t->partials = parts[3];
     t->stored_logits = parts[4];
     t->tile_logits = parts[5];
+    t->packed_rows = parts[6];
     t->n_tiles = (int32_t)n_tiles;
     return at;
 }
@@ -88,8 +94,13 @@ static void use_row(head_task *t, int32_t row) {
     t->used_rows[t->n_used++] = row;
 }
 
-static void multiply(const head_task *t, int32_t first, int32_t n, float *logits) {
+static void multiply(const head_task *t, int32_t first, int32_t n, float *logits, int i_worker) {
     const head_args *a = t->args;
+    if (matrix_form(&a->w) != FORM_FLOAT) {
+        cpu_packed_panels(t->kernels, logits, HEAD_TILE, t->packed_rows, &a->w, NULL, t->n_used,
+                          first / PANEL_OUTS, (first + n + PANEL_OUTS - 1) / PANEL_OUTS);
+        return;
+    }
     int32_t block = ROW_BLOCK_FLOATS / a->w.n_in / 24 * 24;
     if (block < 24) block = 24;
     for (int32_t r = 0; r < t->n_used; r += block) {
@@ -97,14 +108,14 @@ static void multiply(const head_task *t, int32_t first, int32_t n, float *logits
                             .x = a->x,
                             .x_rows = t->used_rows + r,
                             .w = (const unsigned char *)a->w.data +
-                                 (size_t)first * (size_t)a->w.n_in * dtype_bytes(a->w.type),
+                                 (size_t)first * dtype_size(a->w.type, (size_t)a->w.n_in),
                             .x_stride = (size_t)a->w.n_in,
                             .y_stride = HEAD_TILE,
                             .type = a->w.type,
                             .n_rows = t->n_used - r < block ? t->n_used - r : block,
                             .n_in = a->w.n_in,
                             .n_out = n};
-        t->kernels->matmul(&tile);
+        cpu_matmul(t->dev, &tile, i_worker);
     }
 }
 
@@ -166,7 +177,7 @@ static void run_tile(void *context, int i_task, int i_worker) {
     int32_t n = a->w.n_out - first < HEAD_TILE ? a->w.n_out - first : HEAD_TILE;
     float *logits = t->tile_logits + (size_t)i_worker * t->worker_floats;
     float *l = logits + (size_t)t->n_used * HEAD_TILE;
-    multiply(t, first, n, logits);
+    multiply(t, first, n, logits, i_worker);
     for (int32_t i = 0; i < a->n_requests; i++) {
         combine(t, &a->requests[i], logits, n, l);
         t->partials[(size_t)i * (size_t)t->n_tiles + (size_t)i_task] = summarise(t, i, first, n, l);
@@ -277,7 +288,7 @@ static void draw_truncated(void *context, int i_task, int i_worker) {
 
 um_status cpu_head(device *dev, const head_args *args, void *scratch) {
     if (args->n_requests <= 0) return UM_OK;
-    head_task task = {.kernels = cpu_kernels_of(dev), .args = args};
+    head_task task = {.dev = dev, .kernels = cpu_kernels_of(dev), .args = args};
     /* A vocabulary of one leaves no other choice. */
     task.forbidden = args->w.n_out > 1 ? args->forbidden_token : -1;
     lay_out(dev, args, scratch, &task);
@@ -288,6 +299,10 @@ um_status cpu_head(device *dev, const head_args *args, void *scratch) {
         if (q->guide_row >= 0) use_row(&task, q->guide_row);
         task.stored[i] = is_truncated(q) ? task.n_stored++ : -1;
     }
+    packed_form form = matrix_form(&args->w);
+    if (form != FORM_FLOAT)
+        cpu_pack_gathered(dev, form, task.packed_rows, args->x, task.used_rows, task.n_used,
+                          args->w.n_in);
     thread_pool_run(dev->pool, run_tile, &task, task.n_tiles);
     for (int32_t i = 0; i < args->n_requests; i++) finish(&task, i);
     if (task.n_stored > 0) thread_pool_run(dev->pool, draw_truncated, &task, args->n_requests);

@@ -17,26 +17,47 @@ enum {
 };
 
 typedef struct linear_task {
-    const cpu_kernels *kernels;
+    const device *dev;
     matmul_tile all;
     int32_t chunk, row_block;
 } linear_task;
 
+void cpu_matmul(const device *dev, const matmul_tile *tile, int i_worker) {
+    const cpu_device *cpu = (const cpu_device *)dev;
+    if (!dtype_is_block(tile->type)) {
+        cpu->kernels.matmul(tile);
+        return;
+    }
+    size_t n_in = (size_t)tile->n_in, row_bytes = dtype_size(tile->type, n_in);
+    assert(n_in <= cpu->decoded_width);
+    float *decoded = cpu->decoded + (size_t)i_worker * DECODED_ROWS * cpu->decoded_width;
+    for (int32_t o = 0; o < tile->n_out; o += DECODED_ROWS) {
+        matmul_tile part = *tile;
+        part.n_out = tile->n_out - o < DECODED_ROWS ? tile->n_out - o : DECODED_ROWS;
+        dtype_decode(tile->type, (const unsigned char *)tile->w + (size_t)o * row_bytes,
+                     (size_t)part.n_out * n_in, decoded);
+        part.type = DTYPE_F32;
+        part.w = decoded;
+        part.y = tile->y + o;
+        if (tile->bias) part.bias = tile->bias + o;
+        cpu->kernels.matmul(&part);
+    }
+}
+
 static void run_chunk(void *context, int i_task, int i_worker) {
-    (void)i_worker;
     const linear_task *task = context;
     const matmul_tile *all = &task->all;
     int32_t first = i_task * task->chunk;
     matmul_tile tile = *all;
     tile.n_out = all->n_out - first < task->chunk ? all->n_out - first : task->chunk;
     tile.w =
-        (const unsigned char *)all->w + (size_t)first * (size_t)all->n_in * dtype_bytes(all->type);
+        (const unsigned char *)all->w + (size_t)first * dtype_size(all->type, (size_t)all->n_in);
     if (all->bias) tile.bias = all->bias + first;
     for (int32_t r = 0; r < all->n_rows; r += task->row_block) {
         tile.n_rows = all->n_rows - r < task->row_block ? all->n_rows - r : task->row_block;
         tile.x = all->x + (size_t)r * all->x_stride;
         tile.y = all->y + (size_t)r * all->y_stride + first;
-        task->kernels->matmul(&tile);
+        cpu_matmul(task->dev, &tile, i_worker);
     }
 }
 
@@ -44,7 +65,7 @@ um_status cpu_linear(device *dev, float *y, const float *x, const matrix *w, con
                      int32_t n_rows) {
     if (n_rows <= 0) return UM_OK;
     assert(w->n_in > 0 && w->n_out > 0);
-    linear_task task = {.kernels = cpu_kernels_of(dev),
+    linear_task task = {.dev = dev,
                         .all = {.y = y,
                                 .x = x,
                                 .w = w->data,

@@ -4,6 +4,9 @@
  * are short; only long ones go to the pool, in tasks of whole rows or fixed runs of numbers.
  */
 #include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <string.h>
 
 #include "kernels/cpu.h"
 
@@ -41,12 +44,15 @@ static int32_t rows_end(const rows_task *task, int i_task) {
 static void embed_rows(void *context, int i_task, int i_worker) {
     (void)i_worker;
     const rows_task *t = context;
-    size_t n = (size_t)t->table->n_in, row_bytes = n * dtype_bytes(t->table->type);
+    size_t n = (size_t)t->table->n_in, row_bytes = dtype_size(t->table->type, n);
     for (int32_t r = i_task * t->rows_a_task; r < rows_end(t, i_task); r++) {
         assert(t->tokens[r] >= 0 && t->tokens[r] < t->table->n_out);
-        const unsigned char *row = (const unsigned char *)t->table->data;
-        t->kernels->decode(t->table->type, row + (size_t)t->tokens[r] * row_bytes, n,
-                           t->y + (size_t)r * n);
+        const unsigned char *row =
+            (const unsigned char *)t->table->data + (size_t)t->tokens[r] * row_bytes;
+        if (dtype_is_block(t->table->type))
+            dtype_decode(t->table->type, row, n, t->y + (size_t)r * n);
+        else
+            t->kernels->decode(t->table->type, row, n, t->y + (size_t)r * n);
     }
 }
 
@@ -103,27 +109,127 @@ um_status cpu_rope(device *dev, float *x, const int32_t *positions, const float 
     return UM_OK;
 }
 
+typedef struct write_task {
+    const kv_layer *kv;
+    const float *k, *v;
+    const int32_t *seq, *positions;
+    const kv_table *tables;
+    int32_t n_rows, n_kv_heads, heads_a_task, head_dim;
+} write_task;
+
+/* Rounds to nearest, ties to even; a NaN stays one. */
+static uint16_t to_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+}
+
+/* The scale of a row and its inverse; zeros where the row is too small for a scale, a NaN for scale
+ * where a number of it is none or infinite. */
+static float int8_scale(const float *x, int32_t n, float *inverse) {
+    float max = 0.0f, sum = 0.0f;
+    for (int32_t d = 0; d < n; d++) {
+        float size = fabsf(x[d]);
+        sum += x[d] - x[d]; /* 0, or NaN */
+        max = size > max ? size : max;
+    }
+    float scale = max / 127.0f;
+    *inverse = scale < FLT_MIN || sum != sum ? 0.0f : 1.0f / scale;
+    if (sum != sum) return NAN;
+    return *inverse > 0.0f ? scale : 0.0f;
+}
+
+/* Rounds to nearest, ties to even: |x| is at most 127 and a little, so that the sum with 1.5 * 2^23
+ * has the integer in its last bits. */
+static int8_t to_int8(float x) {
+    float shifted = x + 0x1.8p23f;
+    uint32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    return (int8_t)(bits & 0xFFu);
+}
+
+static void write_f32(float *keys, float *values, int32_t slot, const float *k, const float *v,
+                      int32_t head_dim) {
+    keys += slot;
+    values += slot * head_dim;
+    for (int32_t d = 0; d < head_dim; d++) {
+        keys[d * KV_PAGE_LEN] = k[d];
+        values[d] = v[d];
+    }
+}
+
+static void write_bf16(uint16_t *keys, uint16_t *values, int32_t slot, const float *k,
+                       const float *v, int32_t head_dim) {
+    keys += slot * 2;
+    values += slot / 2 * 2 * head_dim + slot % 2;
+    for (int32_t d = 0; d < head_dim; d++) {
+        keys[d / 2 * 2 * KV_PAGE_LEN + d % 2] = to_bf16(k[d]);
+        values[2 * d] = to_bf16(v[d]);
+    }
+    if (head_dim % 2) keys[head_dim / 2 * 2 * KV_PAGE_LEN + 1] = 0;
+}
+
+static void write_int8(void *key_part, void *value_part, int32_t slot, const float *k,
+                       const float *v, int32_t head_dim) {
+    int8_t *keys = (int8_t *)key_part + slot, *values = (int8_t *)value_part + slot * head_dim;
+    float k_inverse, v_inverse;
+    kv_scales(key_part, head_dim)[slot] = int8_scale(k, head_dim, &k_inverse);
+    kv_scales(value_part, head_dim)[slot] = int8_scale(v, head_dim, &v_inverse);
+    for (int32_t d = 0; d < head_dim; d++) {
+        keys[d * KV_PAGE_LEN] = k_inverse > 0.0f ? to_int8(k[d] * k_inverse) : 0;
+        values[d] = v_inverse > 0.0f ? to_int8(v[d] * v_inverse) : 0;
+    }
+}
+
+static void write_slot(const write_task *t, int32_t page, int32_t slot, int32_t head, size_t from) {
+    const kv_layer *kv = t->kv;
+    void *keys = kv_part(kv->keys, kv->type, page, head, t->n_kv_heads, t->head_dim);
+    void *values = kv_part(kv->values, kv->type, page, head, t->n_kv_heads, t->head_dim);
+    if (kv->type == KV_F32)
+        write_f32(keys, values, slot, t->k + from, t->v + from, t->head_dim);
+    else if (kv->type == KV_BF16)
+        write_bf16(keys, values, slot, t->k + from, t->v + from, t->head_dim);
+    else
+        write_int8(keys, values, slot, t->k + from, t->v + from, t->head_dim);
+}
+
 /* A row's keys go to one lane of head_dim vectors: neighbouring positions share the cache lines,
- * so rows stay in order on one thread. */
+ * so the rows of a head stay in order on one thread. */
+static void write_heads(void *context, int i_task, int i_worker) {
+    (void)i_worker;
+    const write_task *t = context;
+    int32_t first = i_task * t->heads_a_task, end = first + t->heads_a_task;
+    if (end > t->n_kv_heads) end = t->n_kv_heads;
+    for (int32_t h = first; h < end; h++)
+        for (int32_t r = 0; r < t->n_rows; r++) {
+            int32_t i_page = t->positions[r] / KV_PAGE_LEN, slot = t->positions[r] % KV_PAGE_LEN;
+            const kv_table *table = &t->tables[t->seq[r]];
+            assert(t->positions[r] >= 0 && i_page < table->n_pages);
+            size_t from = ((size_t)r * (size_t)t->n_kv_heads + (size_t)h) * (size_t)t->head_dim;
+            write_slot(t, table->pages[i_page], slot, h, from);
+        }
+}
+
 um_status cpu_kv_write(device *dev, const kv_layer *kv, const float *k, const float *v,
                        const int32_t *seq, const int32_t *positions, const kv_table *tables,
                        int32_t n_rows, int32_t n_kv_heads, int32_t head_dim) {
-    (void)dev;
-    for (int32_t r = 0; r < n_rows; r++) {
-        int32_t i_page = positions[r] / KV_PAGE_LEN, slot = positions[r] % KV_PAGE_LEN;
-        assert(positions[r] >= 0 && i_page < tables[seq[r]].n_pages);
-        int32_t page = tables[seq[r]].pages[i_page];
-        for (int32_t h = 0; h < n_kv_heads; h++) {
-            size_t from = ((size_t)r * (size_t)n_kv_heads + (size_t)h) * (size_t)head_dim;
-            size_t to = kv_offset(page, h, n_kv_heads, head_dim);
-            float *keys = kv->keys + to + slot;
-            float *values = kv->values + to + (size_t)slot * (size_t)head_dim;
-            for (int32_t d = 0; d < head_dim; d++) {
-                keys[(size_t)d * KV_PAGE_LEN] = k[from + (size_t)d];
-                values[d] = v[from + (size_t)d];
-            }
-        }
-    }
+    if (n_rows <= 0) return UM_OK;
+    size_t heads = TASK_NUMBERS / ((size_t)n_rows * (size_t)head_dim);
+    write_task task = {.kv = kv,
+                       .k = k,
+                       .v = v,
+                       .seq = seq,
+                       .positions = positions,
+                       .tables = tables,
+                       .n_rows = n_rows,
+                       .n_kv_heads = n_kv_heads,
+                       .heads_a_task = heads < 1                    ? 1
+                                       : heads > (size_t)n_kv_heads ? n_kv_heads
+                                                                    : (int32_t)heads,
+                       .head_dim = head_dim};
+    thread_pool_run(dev->pool, write_heads, &task,
+                    (n_kv_heads + task.heads_a_task - 1) / task.heads_a_task);
     return UM_OK;
 }
 

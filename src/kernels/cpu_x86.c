@@ -3,6 +3,10 @@
  * Which x86-64 tiers this processor has, and their tables. Compiled on x86-64 only, without the
  * tiers' flags: nothing here may run an instruction that the processor could lack.
  */
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "kernels/cpu.h"
 
 /* __builtin_cpu_supports reads cpuid and xgetbv: a feature whose registers the system does not save
@@ -19,9 +23,33 @@ bool cpu_has_avx512(void) {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+bool cpu_has_vnni(void) {
+    __builtin_cpu_init();
+    return cpu_has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
+/* cpuid leaf 7: AMX-BF16 and AMX-TILE; leaf 7.1: AVX512-BF16. The system hands out the tiles' state
+ * on request, once for the process (arch_prctl ARCH_REQ_XCOMP_PERM for component 18, Linux 5.16).
+ */
+bool cpu_has_amx(void) {
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d;
+    if (!cpu_has_vnni() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    bool has_tiles = (d >> 22 & 1) && (d >> 24 & 1);
+    if (!has_tiles || !__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return false;
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
+void cpu_fill_amx(cpu_kernels *k) {
+    k->name = "amx";
+    packed_fill_amx(k);
+}
+
 void cpu_fill_avx2(cpu_kernels *k) {
     k->name = "avx2";
     matmul_fill_avx2(k);
+    packed_fill_avx2(k);
+    limits_fill_avx2(k);
     rows_fill_avx2(k);
     attention_fill_avx2(k);
     head_fill_avx2(k);
@@ -30,6 +58,8 @@ void cpu_fill_avx2(cpu_kernels *k) {
 void cpu_fill_avx512(cpu_kernels *k) {
     k->name = "avx512";
     matmul_fill_avx512(k);
+    if (cpu_has_vnni()) packed_fill_avx512(k);
+    limits_fill_avx512(k);
     rows_fill_avx512(k);
     attention_fill_avx512(k);
     head_fill_avx512(k);

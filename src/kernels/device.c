@@ -14,6 +14,9 @@
 
 static const kernel_ops cpu_ops = {
     .linear = cpu_linear,
+    .pack_scratch = cpu_pack_scratch,
+    .pack_rows = cpu_pack_rows,
+    .linear_packed = cpu_linear_packed,
     .embed = cpu_embed,
     .rms_norm = cpu_rms_norm,
     .rope = cpu_rope,
@@ -33,6 +36,8 @@ static const kernel_ops cpu_ops = {
 void cpu_fill_scalar(cpu_kernels *k) {
     k->name = "scalar";
     matmul_fill_scalar(k);
+    packed_fill_scalar(k);
+    limits_fill_scalar(k);
     rows_fill_scalar(k);
     attention_fill_scalar(k);
     head_fill_scalar(k);
@@ -40,20 +45,29 @@ void cpu_fill_scalar(cpu_kernels *k) {
 
 /* Fills the table upward to the tier that is asked for; NULL or "": the best there is. */
 static um_status select_tier(const char *wanted, cpu_kernels *k, um_error *err) {
-    bool has_avx2 = cpu_has_avx2(), has_avx512 = has_avx2 && cpu_has_avx512();
-    const char *best = has_avx512 ? "avx512" : has_avx2 ? "avx2" : "scalar";
+    static const struct {
+        const char *name;
+        bool (*is_there)(void);
+        void (*fill)(cpu_kernels *k);
+    } tiers[] = {{"avx2", cpu_has_avx2, cpu_fill_avx2},
+                 {"avx512", cpu_has_avx512, cpu_fill_avx512},
+                 {"amx", cpu_has_amx, cpu_fill_amx}};
+    const int n_tiers = sizeof tiers / sizeof *tiers;
+    int n_there = 0, n_wanted = -1;
+    while (n_there < n_tiers && tiers[n_there].is_there()) n_there++;
+    const char *best = n_there ? tiers[n_there - 1].name : "scalar";
     if (!wanted || !wanted[0]) wanted = best;
-    bool wants_avx512 = strcmp(wanted, "avx512") == 0;
-    bool wants_avx2 = strcmp(wanted, "avx2") == 0;
-    if (!wants_avx512 && !wants_avx2 && strcmp(wanted, "scalar") != 0)
-        FAIL(UM_INVALID, err, "UNMASK_CPU: expected scalar, avx2 or avx512, found \"%.40s\"",
+    if (strcmp(wanted, "scalar") == 0) n_wanted = 0;
+    for (int i = 0; i < n_tiers; i++)
+        if (strcmp(wanted, tiers[i].name) == 0) n_wanted = i + 1;
+    if (n_wanted < 0)
+        FAIL(UM_INVALID, err, "UNMASK_CPU: expected scalar, avx2, avx512 or amx, found \"%.40s\"",
              wanted);
-    if ((wants_avx512 && !has_avx512) || (wants_avx2 && !has_avx2))
+    if (n_wanted > n_there)
         FAIL(UM_UNSUPPORTED, err, "UNMASK_CPU: expected a processor with %s, found one with %s",
              wanted, best);
     cpu_fill_scalar(k);
-    if (wants_avx2 || wants_avx512) cpu_fill_avx2(k);
-    if (wants_avx512) cpu_fill_avx512(k);
+    for (int i = 0; i < n_wanted; i++) tiers[i].fill(k);
     return UM_OK;
 }
 
@@ -70,6 +84,7 @@ um_status device_open(int n_threads, device **out, um_error *err) {
     cpu->kernels = kernels;
     cpu->base.ops = &cpu_ops;
     cpu->base.tier = cpu->kernels.name;
+    cpu->base.has_bf16 = cpu->kernels.has_bf16;
     *out = &cpu->base;
     return UM_OK;
 }
@@ -77,7 +92,20 @@ um_status device_open(int n_threads, device **out, um_error *err) {
 void device_close(device *dev) {
     if (!dev) return;
     thread_pool_destroy(dev->pool);
+    memory_free(((cpu_device *)dev)->decoded);
     memory_free(dev);
+}
+
+um_status device_reserve_decode(device *dev, size_t n_in, um_error *err) {
+    cpu_device *cpu = (cpu_device *)dev;
+    if (n_in <= cpu->decoded_width) return UM_OK;
+    memory_free(cpu->decoded);
+    cpu->decoded_width = 0;
+    cpu->decoded = memory_alloc_array((size_t)thread_pool_size(dev->pool),
+                                      DECODED_ROWS * n_in * sizeof(float));
+    if (!cpu->decoded) FAIL(UM_NO_MEMORY, err, "no memory to decode rows of %zu numbers", n_in);
+    cpu->decoded_width = n_in;
+    return UM_OK;
 }
 
 /* What calloc returned stands in the 64 bytes before the aligned block. */

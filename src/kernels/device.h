@@ -6,6 +6,7 @@
 #ifndef KERNELS_DEVICE_H
 #define KERNELS_DEVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/status.h"
@@ -16,15 +17,20 @@ struct kernel_ops;
 /* Owned by the engine; used by one thread at a time. */
 typedef struct device {
     const struct kernel_ops *ops; /* kernels/ops.h */
-    const char *tier;             /* "scalar", "avx2", "avx512" */
+    const char *tier;             /* "scalar", "avx2", "avx512", "amx" */
+    bool has_bf16;                /* weights of bfloat16 are faster with rounded activations */
     thread_pool *pool;            /* owned */
 } device;
 
 /* Opens the CPU with its best tier, or the one that the environment variable UNMASK_CPU names:
- * scalar, avx2 or avx512. UM_INVALID for another name, UM_UNSUPPORTED for a tier that this
+ * scalar, avx2, avx512 or amx. UM_INVALID for another name, UM_UNSUPPORTED for a tier that this
  * processor lacks. n_threads 0: one for each core. */
 um_status device_open(int n_threads, device **dev, um_error *err);
 void device_close(device *dev); /* accepts NULL */
+
+/* Sets memory aside so that products with float32 activations can decode block types of up to n_in
+ * numbers a row; needed before the first such product. */
+um_status device_reserve_decode(device *dev, size_t n_in, um_error *err);
 
 /* Memory of the device, 64-byte aligned, zeroed; freed with device_free. */
 um_status device_alloc(device *dev, size_t n_bytes, void **memory, um_error *err);

@@ -21,17 +21,26 @@
 
 #include "base/rng.h"
 #include "kernels/device.h"
+#include "kernels/packed.h"
 #include "quant/dtype.h"
 
 /* Positions in a page of the cache. Fixed: kernels vectorise over the positions of a page. */
 enum { KV_PAGE_LEN = 32 };
 
-/* A stored weight [n_out, n_in]; borrowed from the file map. data need not be aligned. */
+/* A stored weight [n_out, n_in]; borrowed from the file map. data need not be aligned. A weight of
+ * a block type may have a packed twin (kernels/packed.h), which then takes part in products with
+ * quantized activations; products with float32 activations decode the stored blocks. */
 typedef struct matrix {
     const void *data;
     dtype type;
     int32_t n_out, n_in;
+    const unsigned char *packed; /* NULL: none */
+    bool is_rounded;             /* of bfloat16, and meets activations rounded to bfloat16 */
 } matrix;
+
+static inline packed_form matrix_form(const matrix *w) {
+    return w->packed ? FORM_INT8 : w->is_rounded ? FORM_BF16 : FORM_FLOAT;
+}
 
 /* One sequence's pages: page i holds positions i * KV_PAGE_LEN onward. */
 typedef struct kv_table {
@@ -39,12 +48,30 @@ typedef struct kv_table {
     int32_t n_pages;
 } kv_table;
 
-/* Keys and values of one layer, all pages.
- *   keys   [n_pages, n_kv_heads, head_dim, KV_PAGE_LEN]   position innermost: scores of 16
- *                                                         positions come from one vector a
- * dimension values [n_pages, n_kv_heads, KV_PAGE_LEN, head_dim]   */
+/* How the cache stores a number. */
+typedef enum kv_type {
+    KV_F32 = 0,
+    KV_BF16 = 1, /* rounded to nearest, ties to even */
+    KV_INT8 = 2  /* one float32 scale for each (position, head): scale = max |x| / 127 */
+} kv_type;
+
+/* Keys and values of one layer, all pages: [n_pages, n_kv_heads] parts of kv_part_bytes each, where
+ * a part is what a page holds of one head:
+ *
+ *          keys                                   values
+ *   f32    [head_dim, KV_PAGE_LEN]                [KV_PAGE_LEN, head_dim]
+ *   bf16   [pairs of dimensions, KV_PAGE_LEN, 2]  [KV_PAGE_LEN / 2, head_dim, 2 positions]
+ *   int8   [head_dim, KV_PAGE_LEN] i8, then       [KV_PAGE_LEN, head_dim] i8, then
+ *          scales [KV_PAGE_LEN] f32               scales [KV_PAGE_LEN] f32
+ *
+ * Keys have the position inside, so that one vector serves the scores of 16 positions. The pairs of
+ * bf16 are those that products of bf16 sum up (AMX); shifted and masked they are float32. Odd
+ * head_dim: the last key pair's second half is zero. A slot has its scales to itself: writing it
+ * again changes no other. A row with a NaN or an infinity has a NaN for its scale in int8, and one
+ * whose scale would be subnormal is zero. */
 typedef struct kv_layer {
-    float *keys, *values;
+    void *keys, *values;
+    kv_type type;
 } kv_layer;
 
 /* out[r] = softmax(q[r] . k^T * scale) . v over the positions [0, visible_end[r]) of row r's
@@ -52,7 +79,8 @@ typedef struct kv_layer {
  *   q, out      [n_rows, n_heads, head_dim]
  *   seq         [n_rows] index into tables
  *   visible_end [n_rows] at most tables[seq].n_pages * KV_PAGE_LEN
- * Head h reads key-value head h / (n_heads / n_kv_heads). head_dim is any size from 1.
+ * Head h reads key-value head h / (n_heads / n_kv_heads). head_dim is any size from 1. Stored
+ * numbers are decoded to float32; queries, weights and sums are float32.
  * Tolerance against the scalar version: NMSE 1e-12. */
 typedef struct attention_args {
     const float *q;
@@ -74,8 +102,9 @@ typedef enum route_score {
  *
  *   r = s + bias                                           what is compared
  *   groups: a group's score is the sum of its two best r; only the best topk_group groups stay
- *   block routing: g_e = max of r_e over the rows of a block; only the n_block_experts experts of
- *     the highest g stay for each row of the block
+ *   block routing: g_e = max of r_e over the rows of a block in which e stays; only the
+ *     n_block_experts experts of the highest g stay for each row of the block; a row whose groups
+ *     leave it fewer than n_active of them may choose among them all
  *   the n_active best r that stay are chosen, in order of falling r; ties go to the lower index
  *   weight = v[chosen] * scale, or, normalised, v[chosen] / (sum of v[chosen] + 1e-20) * scale
  *     v = s, or r where the weight is biased
@@ -94,8 +123,9 @@ typedef enum route_score {
  *     block_len form a block, wherever they stand in the batch; read where n_block_experts is set
  *   ids [n_rows, n_active] i32, weights [n_rows, n_active]
  * n_group 1 means no groups. n_group divides n_experts, with at least 2 experts a group.
- * n_block_experts 0 means no block routing; otherwise n_active..n_experts, and n_group is 1. Then a
- * row's result depends on the rows of its block, and still on no other. */
+ * n_block_experts 0 means no block routing; otherwise n_active..n_experts. Then a row's result
+ * depends on the rows of its block, and still on no other. No family has groups and blocks; it is
+ * what um_engine_options.expert_cap makes of LLaDA2.0 and 2.1. */
 typedef struct route_args {
     const float *x;
     matrix w;
@@ -116,7 +146,8 @@ typedef struct mlp_weights {
 
 /* y[r] = sum over k = 0..n_active-1, in this order, of weights[r, k] * mlp(experts[ids[r, k]],
  * x[r]). Rows are gathered by expert, so each expert's weights are read once. x, y [n_rows,
- * hidden]; all experts have the same shapes and type. y is overwritten. */
+ * hidden]; all experts have the same shapes and type, and all
+ * their weights the same form. y is overwritten. */
 typedef struct experts_args {
     const float *x;
     float *y;
@@ -190,11 +221,28 @@ typedef struct head_args {
     score *scores;
 } head_args;
 
+/* Bytes of a page's keys, or values, of one head. */
+static inline size_t kv_part_bytes(kv_type type, int32_t head_dim) {
+    size_t n = (size_t)head_dim;
+    return KV_PAGE_LEN * (type == KV_F32    ? n * sizeof(float)
+                          : type == KV_BF16 ? (n + n % 2) * sizeof(uint16_t)
+                                            : n + sizeof(float));
+}
+
 typedef struct kernel_ops {
     /* y[r, o] = sum_i x[r, i] * w[o, i] + bias[o];  x [n_rows, n_in], y [n_rows, n_out],
      * bias [n_out] or NULL. Float32 sums. Tolerance: NMSE 1e-12. */
     um_status (*linear)(device *dev, float *y, const float *x, const matrix *w, const float *bias,
                         int32_t n_rows);
+    /* The same with activations that pack_rows has brought into the weight's form, once for all
+     * products that read them: kernels/packed.h has the formulas. With FORM_INT8 (w->packed) every
+     * tier gives the same bits; with FORM_BF16 (w->is_rounded) NMSE 1e-10 against the scalar one.
+     * packed [pack_scratch bytes: enough for each form], 64-byte aligned; n_in is whole groups. */
+    size_t (*pack_scratch)(const device *dev, int32_t n_rows, int32_t n_in);
+    um_status (*pack_rows)(device *dev, packed_form form, void *packed, const float *x,
+                           int32_t n_rows, int32_t n_in);
+    um_status (*linear_packed)(device *dev, float *y, const void *packed, const matrix *w,
+                               const float *bias, int32_t n_rows);
     /* y[r] = table[tokens[r]]: [n_rows, n_in] f32 from the rows of [vocab, n_in]. Exact. */
     um_status (*embed)(device *dev, float *y, const matrix *table, const int32_t *tokens,
                        int32_t n_rows);
@@ -209,7 +257,7 @@ typedef struct kernel_ops {
                       const float *sines, int32_t n_rows, int32_t n_heads, int32_t head_dim,
                       int32_t rotary_dim);
     /* Writes k, v [n_rows, n_kv_heads, head_dim] into the slots of positions [n_rows], seq [n_rows]
-     * index into tables. No two rows share a slot. Exact. */
+     * index into tables. No two rows share a slot. The same bits in every tier. */
     um_status (*kv_write)(device *dev, const kv_layer *kv, const float *k, const float *v,
                           const int32_t *seq, const int32_t *positions, const kv_table *tables,
                           int32_t n_rows, int32_t n_kv_heads, int32_t head_dim);

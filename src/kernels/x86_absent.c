@@ -12,6 +12,18 @@ bool cpu_has_avx512(void) {
     return false;
 }
 
+bool cpu_has_vnni(void) {
+    return false;
+}
+
+bool cpu_has_amx(void) {
+    return false;
+}
+
+void cpu_fill_amx(cpu_kernels *k) {
+    (void)k;
+}
+
 void cpu_fill_avx2(cpu_kernels *k) {
     (void)k;
 }

@@ -10,8 +10,10 @@
 
 #include "base/file_map.h"
 #include "base/memory.h"
+#include "cache/page_pool.h"
 #include "models/family.h"
 #include "models/gguf_model.h"
+#include "models/synthetic.h"
 #include "quant/blocks.h"
 
 struct model {
@@ -24,6 +26,8 @@ struct model {
     model_traits traits;
     um_model_info info;
     int64_t weight_bytes;
+    synthetic_memory synthetic;
+    int32_t full_layers;
 };
 
 static void copy_name(char *to, size_t capacity, const char *from) {
@@ -143,10 +147,17 @@ static um_status find_defaults(model *m, um_error *err) {
     return UM_OK;
 }
 
+void model_set_kv_type(model *m, kv_type type) {
+    const transformer_shape *s = &m->weights.shape;
+    m->info.cache_bytes_per_token =
+        (int64_t)page_pool_bytes_per_token(type, s->n_layers, s->n_kv_heads, s->head_dim);
+}
+
 static void fill_info(model *m) {
     const transformer_shape *s = &m->weights.shape;
     um_model_info *info = &m->info;
-    copy_name(info->architecture, sizeof info->architecture, hf_config_architecture(m->config));
+    copy_name(info->architecture, sizeof info->architecture,
+              m->config ? hf_config_architecture(m->config) : NULL);
     copy_name(info->family, sizeof info->family, m->kind->name);
     info->attention = m->traits.attention;
     info->n_layers = s->n_layers;
@@ -163,8 +174,7 @@ static void fill_info(model *m) {
     info->n_experts = s->n_experts;
     info->n_active = s->n_active;
     info->n_shared_experts = s->expert_inner ? s->shared_inner / s->expert_inner : 0;
-    info->cache_bytes_per_token =
-        (int64_t)s->n_layers * s->n_kv_heads * s->head_dim * 2 * (int64_t)sizeof(float);
+    model_set_kv_type(m, KV_F32);
 }
 
 /* Weights of a quantized checkpoint mean nothing without the rule that this key describes. */
@@ -238,6 +248,78 @@ cleanup:
     return status;
 }
 
+um_status model_open_synthetic(const char *name, dtype type, int32_t n_layers, device *dev,
+                               model **out, um_error *err) {
+    static const family none = {.name = "synthetic"};
+    const synthetic_shape *shape = synthetic_find(name);
+    if (!shape) FAIL(UM_INVALID, err, "synthetic: no shape is named \"%.40s\"", name);
+    int32_t all = shape->shape.n_layers, n_dense = shape->shape.n_dense_layers;
+    if (n_layers < 0 || n_layers > all || (n_layers > 0 && n_layers <= n_dense))
+        FAIL(UM_INVALID, err, "layers: expected %d to %d, found %d", n_dense + 1, all, n_layers);
+    model *m = memory_calloc(1, sizeof *m);
+    if (!m) FAIL(UM_NO_MEMORY, err, "no memory for a model");
+    m->kind = &none;
+    m->full_layers = all;
+    m->weights.shape = shape->shape;
+    if (n_layers) m->weights.shape.n_layers = n_layers;
+    m->traits = (model_traits){.attention = shape->attention,
+                               .context = shape->context,
+                               .mask_token = 0,
+                               .extra_stop_token = -1,
+                               .other_stop_token = -1,
+                               .delete_token = -1,
+                               .split_token = -1,
+                               .policy = "threshold",
+                               .block_len = shape->block_len,
+                               .threshold = 0.9};
+    fill_info(m);
+    copy_name(m->info.architecture, sizeof m->info.architecture, shape->name);
+    m->info.block_len = shape->block_len;
+    um_status status =
+        synthetic_fill(&m->weights, type, shape->has_qk_norm, dev, &m->synthetic, err);
+    if (status != UM_OK) {
+        model_unpack(m, dev);
+        model_close(m);
+        return status;
+    }
+    *out = m;
+    return UM_OK;
+}
+
+int32_t model_full_layers(const model *m) {
+    return m->full_layers ? m->full_layers : m->weights.shape.n_layers;
+}
+
+const transformer *model_transformer(const model *m) {
+    return &m->weights;
+}
+
+um_status model_cap_experts(model *m, int32_t n, um_error *err) {
+    enum { BLOCK_OF_NONE = 32 };
+    transformer_shape *s = &m->weights.shape;
+    if (!s->n_experts)
+        um_error_set(err, UM_INVALID,
+                     "expert_cap: expected a mixture of experts; %s is a dense model",
+                     m->info.architecture);
+    else if (s->n_block_experts)
+        um_error_set(err, UM_INVALID,
+                     "expert_cap: the model has its own, of %d experts for blocks of %d positions",
+                     s->n_block_experts, s->expert_block_len);
+    else if (n < s->n_active || n > s->n_experts)
+        um_error_set(err, UM_INVALID,
+                     "expert_cap: expected %d to %d (the experts of a token, and all of them), "
+                     "found %d",
+                     s->n_active, s->n_experts, n);
+    else {
+        s->n_block_experts = n;
+        s->expert_block_len = m->info.block_len ? m->info.block_len : BLOCK_OF_NONE;
+        m->traits.block_multiple = s->expert_block_len;
+        return UM_OK;
+    }
+    um_error_at(err, "expert_cap", -1);
+    return UM_INVALID;
+}
+
 void model_close(model *m) {
     if (!m) return;
     transformer_deinit(&m->weights);
@@ -262,6 +344,17 @@ int64_t model_weight_bytes(const model *m) {
 um_status model_prepare(model *m, int32_t n_positions, um_error *err) {
     gguf_rows_fill(&m->rows);
     return transformer_build_rope(&m->weights, n_positions, err);
+}
+
+um_status model_pack(model *m, device *dev, bool is_fast, um_progress_fn progress, void *user,
+                     um_error *err) {
+    if (is_fast) TRY(transformer_pack(&m->weights, dev, progress, user, err));
+    return device_reserve_decode(dev, (size_t)transformer_widest_decoded(&m->weights), err);
+}
+
+void model_unpack(model *m, device *dev) {
+    transformer_unpack(&m->weights, dev);
+    synthetic_free(&m->synthetic, dev);
 }
 
 size_t model_scratch_bytes(const model *m, device *dev, const model_batch *batch) {

@@ -47,17 +47,41 @@ typedef struct model model;
 um_status model_open(const char *path, int32_t mask_token, model **out, um_error *err);
 void model_close(model *m); /* accepts NULL */
 
+/* A model of a published shape (models/synthetic.h) with random weights of `type`, for measuring.
+ * n_layers 0: all. model_unpack frees what it took of the device. */
+um_status model_open_synthetic(const char *name, dtype type, int32_t n_layers, device *dev,
+                               model **out, um_error *err);
+/* All layers of the shape that was asked for, of which fewer may be there. */
+int32_t model_full_layers(const model *m);
+/* Borrowed: what measuring reads. */
+const transformer *model_transformer(const model *m);
+
 /* Borrowed, valid until the model is closed. */
 const um_model_info *model_info(const model *m);
 const model_traits *model_traits_of(const model *m);
 /* Bytes of weights in the files. */
 int64_t model_weight_bytes(const model *m);
 
+/* Lets the positions of a block reach at most n experts a layer, as LLaDA2.2 does: an approximation
+ * of a model that was not trained so. Blocks are of the model's own length, or of 32 positions
+ * where it has none; block-causal models are then denoised in multiples of them. Once, before the
+ * first forward. UM_INVALID where the model is dense, routes by blocks itself, or n is out of
+ * range. */
+um_status model_cap_experts(model *m, int32_t n, um_error *err);
+
+/* Says how the cache stores keys and values, for um_model_info. */
+void model_set_kv_type(model *m, kv_type type);
 /* Reads every weight once: UM_NUMERIC names the first tensor with a NaN or an infinity. */
 um_status model_check_weights(const model *m, device *dev, um_progress_fn progress, void *user,
                               um_error *err);
 /* Makes ready for positions [0, n_positions). Once, before the first forward. */
 um_status model_prepare(model *m, int32_t n_positions, um_error *err);
+/* After model_prepare. is_fast: weights of block types get packed twins, for products with
+ * quantized activations; otherwise they are decoded in every product. model_unpack before the
+ * device closes. */
+um_status model_pack(model *m, device *dev, bool is_fast, um_progress_fn progress, void *user,
+                     um_error *err);
+void model_unpack(model *m, device *dev);
 
 /* Bytes of scratch that a forward of this batch needs; SIZE_MAX where it overflows. */
 size_t model_scratch_bytes(const model *m, device *dev, const model_batch *batch);

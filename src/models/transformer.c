@@ -58,8 +58,30 @@ typedef struct step_buffers {
     float *x, *normed, *q, *k, *v, *attended, *gate, *up, *out, *weights;
     int32_t *ids, *score_rows;
     score_request *requests;
-    void *op_scratch;
+    void *op_scratch, *packed;
 } step_buffers;
+
+/* Rows that several products read; brought into a form at the first product that wants it. */
+typedef struct source {
+    const float *x;
+    int32_t n_rows;
+    void *packed;
+    packed_form form; /* of packed; FORM_FLOAT: not yet filled */
+} source;
+
+static um_status project(device *dev, float *y, source *from, const matrix *w, const float *bias) {
+    const kernel_ops *ops = dev->ops;
+    packed_form form = matrix_form(w);
+    if (form == FORM_FLOAT) return ops->linear(dev, y, from->x, w, bias, from->n_rows);
+    if (from->form != form)
+        TRY(ops->pack_rows(dev, form, from->packed, from->x, from->n_rows, w->n_in));
+    from->form = form;
+    return ops->linear_packed(dev, y, from->packed, w, bias, from->n_rows);
+}
+
+static source source_of(const step_buffers *b, const float *x, int32_t n_rows) {
+    return (source){.x = x, .n_rows = n_rows, .packed = b->packed};
+}
 
 /* The widest inner dimension that a plain MLP has here: dense layers and shared experts. */
 static int32_t widest_inner(const transformer_shape *s) {
@@ -145,7 +167,7 @@ static size_t op_scratch_bytes(const transformer *t, device *dev, const model_ba
     const kernel_ops *ops = dev->ops;
     step_buffers none;
     memset(&none, 0, sizeof none);
-    attention_args attention = attention_of(s, batch, &none, (kv_layer){NULL, NULL});
+    attention_args attention = attention_of(s, batch, &none, (kv_layer){.keys = NULL});
     size_t n_bytes = ops->attention_scratch(dev, &attention);
     for (int32_t i = 0; i < s->n_layers; i++) {
         if (!t->layers[i].is_moe) continue;
@@ -159,6 +181,16 @@ static size_t op_scratch_bytes(const transformer *t, device *dev, const model_ba
         head_args head = head_of(t, batch, &none, batch->n_rows);
         n_bytes = max_bytes(n_bytes, ops->head_scratch(dev, &head));
     }
+    return n_bytes;
+}
+
+/* The largest source of a product that may be packed. */
+static size_t packed_bytes_of(const transformer *t, device *dev, int32_t n_rows) {
+    const transformer_shape *s = &t->shape;
+    int32_t widths[3] = {s->hidden, s->n_heads * s->head_dim, widest_inner(s)};
+    size_t n_bytes = 0;
+    for (int i = 0; i < 3; i++)
+        n_bytes = max_bytes(n_bytes, dev->ops->pack_scratch(dev, n_rows, widths[i]));
     return n_bytes;
 }
 
@@ -189,6 +221,7 @@ static size_t lay_out(const transformer *t, device *dev, const model_batch *batc
         {(void **)&b->score_rows, n_rows, sizeof(int32_t)},
         {(void **)&b->requests, n_requests, sizeof(score_request)},
         {&b->op_scratch, op_scratch_bytes(t, dev, batch), 1},
+        {&b->packed, t->has_packed ? packed_bytes_of(t, dev, batch->n_rows) : 0, 1},
     };
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
         size_t n_bytes = arena_bytes(pieces[i].n, pieces[i].item_bytes);
@@ -209,9 +242,10 @@ static um_status attention_block(const transformer *t, const layer_weights *laye
     const kernel_ops *ops = dev->ops;
     int32_t n = batch->n_rows, head_dim = s->head_dim;
     TRY(ops->rms_norm(dev, b->normed, b->x, layer->attn_norm, n, s->hidden, s->rms_eps));
-    TRY(ops->linear(dev, b->q, b->normed, &layer->wq.w, layer->wq.bias, n));
-    TRY(ops->linear(dev, b->k, b->normed, &layer->wk.w, layer->wk.bias, n));
-    TRY(ops->linear(dev, b->v, b->normed, &layer->wv.w, layer->wv.bias, n));
+    source normed = source_of(b, b->normed, n);
+    TRY(project(dev, b->q, &normed, &layer->wq.w, layer->wq.bias));
+    TRY(project(dev, b->k, &normed, &layer->wk.w, layer->wk.bias));
+    TRY(project(dev, b->v, &normed, &layer->wv.w, layer->wv.bias));
     if (layer->q_norm) {
         TRY(ops->rms_norm(dev, b->q, b->q, layer->q_norm, n * s->n_heads, head_dim, s->rms_eps));
         TRY(ops->rms_norm(dev, b->k, b->k, layer->k_norm, n * s->n_kv_heads, head_dim, s->rms_eps));
@@ -224,7 +258,8 @@ static um_status attention_block(const transformer *t, const layer_weights *laye
                       s->n_kv_heads, head_dim));
     attention_args attention = attention_of(s, batch, b, kv);
     TRY(ops->attention(dev, &attention, b->op_scratch));
-    TRY(ops->linear(dev, b->out, b->attended, &layer->wo.w, layer->wo.bias, n));
+    source attended = source_of(b, b->attended, n);
+    TRY(project(dev, b->out, &attended, &layer->wo.w, layer->wo.bias));
     return ops->add(dev, b->x, b->out, (size_t)n * (size_t)s->hidden);
 }
 
@@ -232,11 +267,23 @@ static um_status attention_block(const transformer *t, const layer_weights *laye
 static um_status plain_mlp(const transformer_shape *s, const mlp_weights *mlp, device *dev,
                            int32_t n, const step_buffers *b, float *to) {
     const kernel_ops *ops = dev->ops;
-    TRY(ops->linear(dev, b->gate, b->normed, &mlp->gate, NULL, n));
-    TRY(ops->linear(dev, b->up, b->normed, &mlp->up, NULL, n));
+    source normed = source_of(b, b->normed, n), inner = source_of(b, b->gate, n);
+    TRY(project(dev, b->gate, &normed, &mlp->gate, NULL));
+    TRY(project(dev, b->up, &normed, &mlp->up, NULL));
     TRY(ops->swiglu(dev, b->gate, b->gate, b->up, (size_t)n * (size_t)mlp->gate.n_out));
-    TRY(ops->linear(dev, to, b->gate, &mlp->down, NULL, n));
+    TRY(project(dev, to, &inner, &mlp->down, NULL));
     return ops->add(dev, b->x, to, (size_t)n * (size_t)s->hidden);
+}
+
+/* Different experts among the ids of all rows. */
+static int32_t count_experts(const route_args *route) {
+    int32_t n_ids = route->n_rows * route->n_active, n = 0;
+    for (int32_t i = 0; i < n_ids; i++) {
+        bool is_first = true;
+        for (int32_t j = 0; j < i && is_first; j++) is_first = route->ids[j] != route->ids[i];
+        n += is_first;
+    }
+    return n;
 }
 
 static um_status mlp_block(const transformer *t, const layer_weights *layer, device *dev,
@@ -248,6 +295,7 @@ static um_status mlp_block(const transformer *t, const layer_weights *layer, dev
     if (!layer->is_moe) return plain_mlp(s, &layer->mlp, dev, n, b, b->out);
     route_args route = route_of(s, &layer->moe, batch, b);
     TRY(ops->route(dev, &route, b->op_scratch));
+    if (batch->experts_touched) batch->experts_touched[layer - t->layers] = count_experts(&route);
     experts_args experts = experts_of(s, &layer->moe, n, b);
     TRY(ops->experts(dev, &experts, b->op_scratch));
     TRY(ops->add(dev, b->x, b->out, (size_t)n * (size_t)s->hidden));

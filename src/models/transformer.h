@@ -15,6 +15,7 @@
 
 #include "base/arena.h"
 #include "kernels/ops.h"
+#include "unmask.h"
 
 /* A dense product with an optional bias; bias [n_out] f32 or NULL, owned by the transformer. */
 typedef struct linear_weights {
@@ -62,6 +63,8 @@ typedef struct transformer {
     layer_weights *layers;  /* [n_layers] */
     float *cosines, *sines; /* [n_positions, rotary_dim / 2] */
     int32_t n_positions;
+    void **packed;   /* [n_layers + 1] packed twins of weights: per layer, then the head's */
+    bool has_packed; /* any weight wants activations in another form than float32 */
 } transformer;
 
 /* Rows of many sequences that go through the model together. */
@@ -76,10 +79,21 @@ typedef struct model_batch {
     const score_request *requests;
     int32_t forbidden_token; /* never proposed; -1: none */
     score *scores;           /* [n_requests] */
+    int32_t
+        *experts_touched; /* NULL, or [n_layers]: how many experts of each layer the rows reach */
 } model_batch;
 
 /* Rotary tables for positions [0, n_positions): f32 throughout, as the families' code has them. */
 um_status transformer_build_rope(transformer *t, int32_t n_positions, um_error *err);
+/* Marks weights of bfloat16 that the device multiplies faster with rounded activations, and gives
+ * every weight of a block type that can be packed its twin, on all of the device's workers;
+ * weights of other types, and those whose rows are no whole groups, stay as they are. The experts
+ * of a layer are packed all or none. Undone by transformer_unpack, while the device is open. */
+um_status transformer_pack(transformer *t, device *dev, um_progress_fn progress, void *user,
+                           um_error *err);
+void transformer_unpack(transformer *t, device *dev);
+/* The widest row of a block type that is read without a packed twin, 0 where there is none. */
+int32_t transformer_widest_decoded(const transformer *t);
 /* Scratch that a forward of this batch takes of an arena. SIZE_MAX on overflow. */
 size_t transformer_scratch_bytes(const transformer *t, device *dev, const model_batch *batch);
 /* One forward. kv [n_layers]. Every row's keys and values are written before they are read, so a

@@ -20,7 +20,7 @@ def model_of(name):
 
 def logits(folder, model):
     path = os.path.join(folder, "logits.safetensors")
-    run("logits", "-m", model, "--ids", IDS, "-o", path, "--threads", 1)
+    run("logits", "-m", model, "--ids", IDS, "-o", path, "--threads", 1, "--precision", "reference")
     data = read_bytes(path)
     return data[read_header(data)[1]:]
 

@@ -74,12 +74,17 @@ def test_options(folder):
                     ["--temperature", "0.8", "--top-k", "50", "--top-p", "0.9", "--min-p", "0.01", "--seed=7"],
                     ["--cache", "none"], ["--cache=exact", "--prefill-chunk", "64"], ["--threads", "1"],
                     ["--block", "16"], ["--cfg", "0.5"], ["--system", "Be kind."], ["--raw"],
-                    ["--ignore-eos"], ["--precision", "reference"], ["--mask-token", "1"]]:
+                    ["--ignore-eos"], ["--precision", "reference"], ["--expert-cap", "8"],
+                    ["--policy", "edit", "--fold", "off"], ["--mask-token", "1"]]:
         answer = load("-m", DEMO, "-p", "1 + 3 =", "--max-tokens", "32", *options, "--trace", trace)
         lines, _ = replay(trace, 1, 1)
         check(len(lines) == answer["forwards"], "%r: %d lines, %r" % (options, len(lines), answer))
     answer = load("-m", DEMO, "-p", "1 + 3 =", "--max-tokens", "40", "--ignore-eos")
     check(answer["tokens"] == 40 and answer["finish_reason"] == "length", answer)
+    refused("run", "-m", DEMO, "-p", "x", "--expert-cap", "3", code=2, says="--expert-cap: expected 4 to 16")
+    edit = ["-m", DEMO, "-p", "x", "--max-tokens", "70", "--ignore-eos", "--policy", "edit", "--threshold", "0.1"]
+    folded, plain = load(*edit, "--fold", "auto"), load(*edit, "--fold", "off")
+    check(folded["ids"] == plain["ids"] and folded["forwards"] < plain["forwards"], "%r %r" % (folded, plain))
     for threads in "1", "2":
         check(load("-m", DEMO, "-p", "x", "--max-tokens", "32", "--threads", threads)["ids"] ==
               load("-m", DEMO, "-p", "x", "--max-tokens", "32", "--cache", "none")["ids"], "threads")
@@ -190,7 +195,7 @@ def test_logits(folder):
     run("logits", "-m", DEMO, "--ids", "3", "--block", "1", "--threads", "1", "-o", path)
     refused("logits", "-m", DEMO, "--ids", "3", "-o", folder + "/no/where", code=1, says="cannot write")
     refused("logits", "-m", DEMO, "--ids", "3", "-o", "/dev/full", code=1, says="No space left")
-    refused("logits", "-m", DEMO, "--ids", "3", "--precision", "fast", "-o", path, code=2, says="precision")
+    refused("logits", "-m", DEMO, "--ids", "3", "--precision", "double", "-o", path, code=2, says="precision")
     check(os.listdir(folder) == ["out.safetensors"], "something is left behind")
 
 

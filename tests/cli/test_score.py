@@ -158,7 +158,7 @@ def test_refused(_folder):
         (["-p", "a", "--choices", '[" b", {}]'], 2, "choices"),
         (both + ["--samples", "0"], 2, "--samples"), (both + ["--samples", "1000001"], 2, "--samples"),
         (both + ["--masks"], 2, "--json"), (both + ["--block", "0"], 2, "--block"), (both + ["--block", "99999"], 2, "--block"),
-        (both + ["--precision", "fast"], 2, "fast"), (["--ids", "1", "--answer", " b", "--template"], 2, "--template"),
+        (both + ["--precision", "double"], 2, "double"), (["--ids", "1", "--answer", " b", "--template"], 2, "--template"),
         (["-p", "a", "--answer", "b"], 2, "no token"),  # "ab" is one token, the prompt's
         (["-p", b"a\xff", "--answer", " b"], 2, "utf-8"), (["-p", "a", "--answer", b"a\xff"], 2, "utf-8"),
         (["-p", "a", "--answer-ids", "1"], 2, "mask token"), (["-p", "a", "--answer-ids", "4096"], 2, "4096"),

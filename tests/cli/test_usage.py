@@ -8,7 +8,7 @@ import subprocess
 sys.dont_write_bytecode = True
 from driver import DEMO, PROGRAM, PROJECT, check, main, refused, run
 
-COMMANDS = ["run", "logits", "tokenize", "inspect", "score"]
+COMMANDS = ["run", "logits", "tokenize", "inspect", "score", "bench"]
 
 
 def options_of(command):
@@ -138,7 +138,7 @@ def test_combinations(_folder):
         ["-p", "x", "--remask", "random", "--post-steps", "1"],
         ["-p", "x", "--temperature", "0", "--top-k", "5"], ["-p", "x", "--top-p", "0.5"],
         ["-p", "x", "--cache", "dual"],
-        ["-p", "x", "--precision", "fast"], ["-p", ""], ["--trace", "x"], ["-p", "x", "--block", "5000"],
+        ["-p", ""], ["--trace", "x"], ["-p", "x", "--block", "5000"],
         ["-p", "x", "--mask-token", "4096"],
     ]
     for arguments in wrong:

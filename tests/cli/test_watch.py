@@ -56,14 +56,16 @@ def test_policies(_folder):
     for options in [["--policy", "multi-block", "--window", "3", "--block", "16", "--block-add", "0.02",
                      "--edit-threshold", "0.6", "--post-steps", "2"],
                     ["--policy", "entropy", "--steps", "40"], ["--policy", "origin", "--steps", "6"],
-                    ["--sub-block", "8"], ["--policy", "edit", "--edit-threshold", "0.05", "--threshold", "0.05"]]:
+                    ["--sub-block", "8"], ["--policy", "edit", "--edit-threshold", "0.05", "--threshold", "0.05"],
+                    ["--policy", "edit", "--edit-threshold", "0.3", "--threshold", "0.3", "--fold", "off"]]:
         arguments = STORY[:-2] + options
         expected = re.sub(r"\s", "", run(*arguments)[0])
         for columns, rows in [(80, 24), (30, 6)]:
             session = watch(arguments, columns, rows)
             found = body(session)
             check(found == expected, "%r:\n%r\n%r" % (options, found, expected))
-        check(("blocks " in session.raw) == ("multi-block" in options), "%r: the open blocks" % options)
+        is_wide = "multi-block" in options or ("edit" in options and "off" not in options)
+        check(("blocks " in session.raw) == is_wide, "%r: the open blocks" % options)
 
 
 def test_families(folder):

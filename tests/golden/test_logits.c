@@ -16,7 +16,7 @@
 #include "formats/tensor_catalog.h"
 #include "support/recording.h"
 
-static const char *const tiers[] = {"scalar", "avx2", "avx512"};
+static const char *const tiers[] = {"scalar", "avx2", "avx512", "amx"};
 
 /* Normalised mean square error: |a - b|^2 / |b|^2. */
 static double nmse(const float *a, const float *b, size_t n) {
@@ -61,6 +61,7 @@ static void check(const char *folder, const char *tensor_name, int32_t block_len
         um_engine_options_init(&options);
         options.directory = folder;
         options.n_threads = 2;
+        options.precision = UM_PRECISION_REFERENCE;
         um_status status = um_engine_open(&options, &engine, &err);
         if (status == UM_UNSUPPORTED && i > 0) {
             printf("%s: this processor has no %s\n", folder, tiers[i]);

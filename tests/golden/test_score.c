@@ -264,6 +264,7 @@ static void test_logits(void **state) {
 }
 
 int main(void) {
+    recording_precision = UM_PRECISION_REFERENCE;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_logits),

@@ -46,6 +46,7 @@ static bool says(const json_t *trace, const char *word) {
 /* The reference's parameters under this project's names. */
 static void read_options(const json_t *trace, bool is_full, um_request_options *o) {
     um_request_options_init(o);
+    o->fold = UM_FOLD_OFF; /* forwards are counted */
     size_t n;
     o->prompt = read_ids(json_object_get(trace, "prompt_ids"), &n);
     o->n_prompt = n;
@@ -220,6 +221,7 @@ static void test_demo(void **state) {
             o.post_steps = (int32_t)number(trace, "max_post_steps", 0);
         }
         o.ignore_eos = true;
+        o.fold = UM_FOLD_OFF;
         recording r;
         recording_run(engine, &o, 1, &r);
         assert_int_equal(r.status, UM_OK);
@@ -247,6 +249,7 @@ static void test_folder(void **state) {
 }
 
 int main(int argc, char **argv) {
+    recording_precision = UM_PRECISION_REFERENCE;
     if (argc > 1) {
         int n_failed = 0;
         for (int i = 1; i < argc; i++) {

@@ -20,19 +20,27 @@ enum { PROMPT_MAX = 200, CACHE_TOKENS = 8192, N_BATCH = 8 };
 
 typedef struct model_case {
     const char *name, *directory;
-    bool is_large;          /* only the first few ways of decoding */
+    bool is_short;          /* only the first few ways of decoding */
     int32_t block_multiple; /* of block lengths: experts are routed by blocks */
+    int32_t expert_cap;
 } model_case;
 
 #define FOLDER(name_) \
-    { name_, TEST_DATA_DIR "/models/" name_, false, 1 }
+    { name_, TEST_DATA_DIR "/models/" name_, false, 1, 0 }
 static const model_case models[] = {
-    FOLDER("llada2_moe"), FOLDER("llada"),
-    FOLDER("llada2_2"),   FOLDER("llada_moe"),
-    FOLDER("illada"),     {"llada22_moe", TEST_DATA_DIR "/models/llada22_moe", false, 32},
-    FOLDER("dream"),      FOLDER("fast_dllm_v2"),
-    FOLDER("sdar"),       FOLDER("sdar_moe"),
-    FOLDER("rnd1"),       {"demo", PROJECT_DIR "/models/demo", true, 1},
+    FOLDER("llada2_moe"),
+    FOLDER("llada"),
+    FOLDER("llada2_2"),
+    FOLDER("llada_moe"),
+    FOLDER("illada"),
+    {"llada22_moe", TEST_DATA_DIR "/models/llada22_moe", false, 32, 0},
+    FOLDER("dream"),
+    FOLDER("fast_dllm_v2"),
+    FOLDER("sdar"),
+    FOLDER("sdar_moe"),
+    FOLDER("rnd1"),
+    {"llada2_moe, capped", TEST_DATA_DIR "/models/llada2_moe", true, 32, 6},
+    {"demo", PROJECT_DIR "/models/demo", true, 1, 0},
 };
 /* Sampled: without the large one, which is last. */
 enum { N_ALL = sizeof models / sizeof *models, N_MODELS = N_ALL - TEST_IS_SAMPLED };
@@ -81,10 +89,14 @@ static const decode_case decodes[] = {
     {"D2F", "multi-block", SIZES(37, 64, 16), .threshold = 0.6, .window = 3, .is_full_only = true,
      .sees_blocks = true},
 };
-enum { N_DECODES = sizeof decodes / sizeof *decodes, N_DECODES_LARGE = 2 };
+enum { N_DECODES = sizeof decodes / sizeof *decodes, N_DECODES_SHORT = 2 };
+
+static um_engine *open_model(const model_case *m, int n_threads, int64_t cache_tokens) {
+    return recording_open_capped(m->directory, n_threads, cache_tokens, m->expert_cap);
+}
 
 static int n_decodes(const model_case *m) {
-    return m->is_large ? N_DECODES_LARGE : N_DECODES;
+    return m->is_short ? N_DECODES_SHORT : N_DECODES;
 }
 
 /* Where a way of decoding means something, and is not left out under a sanitizer. */
@@ -147,6 +159,10 @@ static recording run_case(um_engine *engine, const model_case *m, const decode_c
     make_options(engine, m, d, 7, prompt, &o);
     if (change) change(&o, variant);
     recording_run(engine, &o, 1, &r);
+    /* Uncached, nothing is folded: what is compared are steps. */
+    bool is_multi = um_policy_find(d->policy)->flags & UM_POLICY_MULTI_BLOCK;
+    if (um_engine_info(engine)->attention == UM_ATTENTION_BLOCK_CAUSAL && !is_multi)
+        recording_unfold(&r, o.block_len);
     return r;
 }
 
@@ -158,7 +174,7 @@ static void describe(char what[256], const char *invariance, const model_case *m
 /* Compares every case as it is with n_variants changed ones on the same engine. */
 static void compare_variants(const char *invariance, option_change change, int n_variants) {
     for (int i = 0; i < N_MODELS; i++) {
-        um_engine *engine = recording_open(models[i].directory, 2, CACHE_TOKENS);
+        um_engine *engine = open_model(&models[i], 2, CACHE_TOKENS);
         for (int j = 0; j < n_decodes(&models[i]); j++) {
             if (!is_run(engine, i, j)) continue;
             recording plain = run_case(engine, &models[i], &decodes[j], NULL, 0);
@@ -206,9 +222,9 @@ static void test_again(void **state) {
 static void test_threads(void **state) {
     (void)state;
     for (int i = 0; i < N_MODELS; i++) {
-        um_engine *one = recording_open(models[i].directory, 1, CACHE_TOKENS);
+        um_engine *one = open_model(&models[i], 1, CACHE_TOKENS);
         for (int n_threads = 2; n_threads <= 3; n_threads++) {
-            um_engine *many = recording_open(models[i].directory, n_threads, CACHE_TOKENS);
+            um_engine *many = open_model(&models[i], n_threads, CACHE_TOKENS);
             assert_int_equal(um_engine_threads(many), n_threads);
             for (int j = 0; j < n_decodes(&models[i]); j++) {
                 char what[256];
@@ -230,7 +246,7 @@ static void test_threads(void **state) {
  * with more pages than needed, and then too few for all at once, so that some wait. */
 static void check_batch(const model_case *m, int i_model, bool is_tight, int first) {
     static int32_t prompts[N_BATCH][PROMPT_MAX];
-    um_engine *engine = recording_open(m->directory, 2, is_tight ? 480 : CACHE_TOKENS);
+    um_engine *engine = open_model(m, 2, is_tight ? 480 : CACHE_TOKENS);
     um_request_options options[N_BATCH];
     recording together[N_BATCH], alone;
     int ways[N_BATCH], n = 0;

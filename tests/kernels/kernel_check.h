@@ -20,10 +20,10 @@
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
-enum { N_TIERS = 3 };
+enum { N_TIERS = 4 };
 
 static inline const char *check_tier(int i) {
-    static const char *const names[N_TIERS] = {"scalar", "avx2", "avx512"};
+    static const char *const names[N_TIERS] = {"scalar", "avx2", "avx512", "amx"};
     return names[i];
 }
 

@@ -12,7 +12,10 @@
 
 #include <cmocka.h>
 
-um_engine *recording_open(const char *directory, int n_threads, int64_t cache_tokens) {
+um_precision recording_precision = UM_PRECISION_FAST;
+
+um_engine *recording_open_capped(const char *directory, int n_threads, int64_t cache_tokens,
+                                 int32_t expert_cap) {
     um_engine_options options;
     um_engine *engine = NULL;
     um_error err;
@@ -20,9 +23,15 @@ um_engine *recording_open(const char *directory, int n_threads, int64_t cache_to
     options.directory = directory;
     options.n_threads = n_threads;
     options.cache_tokens = cache_tokens;
+    options.precision = recording_precision;
+    options.expert_cap = expert_cap;
     if (um_engine_open(&options, &engine, &err) != UM_OK)
         fail_msg("%s: %s", directory, err.message);
     return engine;
+}
+
+um_engine *recording_open(const char *directory, int n_threads, int64_t cache_tokens) {
+    return recording_open_capped(directory, n_threads, cache_tokens, 0);
 }
 
 static void *copy(const void *items, size_t n_bytes) {
@@ -83,6 +92,36 @@ void recording_run(um_engine *engine, const um_request_options *options, int n, 
         if (status == UM_AGAIN && !has_events) break;
     }
     for (int i = 0; i < n; i++) um_request_destroy(&requests[i]);
+}
+
+static void insert_step(recording *r, int32_t at, recorded_step step) {
+    r->steps = realloc(r->steps, (size_t)(r->n_steps + 1) * sizeof *r->steps);
+    assert_non_null(r->steps);
+    memmove(r->steps + at + 1, r->steps + at, (size_t)(r->n_steps - at) * sizeof *r->steps);
+    r->steps[at] = step;
+    r->n_steps++;
+}
+
+int recording_unfold(recording *r, int32_t block_len) {
+    int n = 0;
+    for (int32_t i = 0; i < r->n_steps; i++) {
+        recorded_step *step = &r->steps[i];
+        if (step->n_inputs <= block_len) continue;
+        assert_int_equal(step->n_inputs, 2 * block_len);
+        recorded_step settled = *step;
+        settled.n_inputs = block_len;
+        settled.n_changes = 0;
+        settled.inputs = copy(step->inputs, (size_t)block_len * sizeof(int32_t));
+        settled.changes = copy(NULL, 0);
+        step->block++;
+        step->first_position += block_len;
+        step->n_inputs = block_len;
+        memmove(step->inputs, step->inputs + block_len, (size_t)block_len * sizeof(int32_t));
+        insert_step(r, i++, settled);
+        n++;
+    }
+    r->forwards += n;
+    return n;
 }
 
 void recording_free(recording *r) {

@@ -30,7 +30,16 @@ void recording_free(recording *r);
  * denoising forwards. `what` names the comparison. */
 void recording_assert_equal(const recording *a, const recording *b, const char *what);
 
+/* Of engines opened from now on. Tests against the families' code set UM_PRECISION_REFERENCE. */
+extern um_precision recording_precision;
+
+/* Makes two steps of each folded one, as without folding: one of a block that is left as it is, one
+ * of the block after it. For blocks of block_len that are open one at a time. Returns how many. */
+int recording_unfold(recording *r, int32_t block_len);
+
 /* Opens an engine or fails the test. cache_tokens 0: default. */
 um_engine *recording_open(const char *directory, int n_threads, int64_t cache_tokens);
+um_engine *recording_open_capped(const char *directory, int n_threads, int64_t cache_tokens,
+                                 int32_t expert_cap);
 
 #endif
