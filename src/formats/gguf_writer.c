@@ -239,14 +239,22 @@ um_status gguf_writer_data(gguf_writer *w, const void *data, size_t n_bytes, um_
     return write_padding(w, w->sizes[w->i_tensor++], err);
 }
 
-um_status gguf_writer_finish(gguf_writer *w, um_error *err) {
+um_status gguf_writer_close(gguf_writer *w, um_error *err) {
     if (w->i_tensor < w->n_tensors)
         FAIL(UM_INTERNAL, err, "%llu tensors were written of %llu", (unsigned long long)w->i_tensor,
              (unsigned long long)w->n_tensors);
     FILE *file = w->file;
     w->file = NULL;
     errno = 0;
-    if (fclose(file) != 0) return fail_write(w, errno, err);
+    return fclose(file) == 0 ? UM_OK : fail_write(w, errno, err);
+}
+
+const char *gguf_writer_path(const gguf_writer *w) {
+    return w->temporary;
+}
+
+um_status gguf_writer_finish(gguf_writer *w, um_error *err) {
+    if (w->file) TRY(gguf_writer_close(w, err));
     if (!w->temporary) return UM_OK;
     if (rename(w->temporary, w->path) != 0) return fail_write(w, errno, err);
     memory_free(w->temporary);

@@ -41,7 +41,12 @@ um_status gguf_writer_begin(gguf_writer *w, um_error *err);
 /* The next bytes of the current tensor, which may be all of it or a part; not beyond its end. A
  * tensor that is complete gives way to the next one. */
 um_status gguf_writer_data(gguf_writer *w, const void *data, size_t n_bytes, um_error *err);
-/* Closes the file and gives it its name. UM_INTERNAL where tensors are not complete. */
+/* Ends the data: all of it is in the file now, which has not yet its name. UM_INTERNAL where
+ * tensors are not complete. */
+um_status gguf_writer_close(gguf_writer *w, um_error *err);
+/* Where the file lies before gguf_writer_finish; NULL where it is written to directly. */
+const char *gguf_writer_path(const gguf_writer *w);
+/* Closes the file unless it is closed, and gives it its name. */
 um_status gguf_writer_finish(gguf_writer *w, um_error *err);
 /* Bytes of the whole file; after gguf_writer_begin. */
 int64_t gguf_writer_file_bytes(const gguf_writer *w);
