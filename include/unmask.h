@@ -654,6 +654,82 @@ UM_API um_status um_engine_score(um_engine *engine, const um_score_options *opti
 UM_API um_status um_score_masks(const um_model_info *info, const um_score_options *options,
                                 int32_t i_sample, uint8_t *masked, um_error *err);
 
+/* ---- Quantization --------------------------------------------------------------------------- */
+
+/* How much each input of each weight counts, measured on text (um_importance_measure). Immutable;
+ * any thread. */
+typedef struct um_importance um_importance;
+
+/* Progress of long operations that can be stopped: `what` is "measuring" (done and total count
+ * tokens) or "quantizing" (bytes of the source). False stops it. Called from the thread that called
+ * the library. */
+typedef bool (*um_work_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
+
+/* Fill with um_importance_options_init, then set directory and ids. */
+typedef struct um_importance_options {
+    const char *directory;        /* model directory or GGUF file; not kept */
+    const int32_t *ids;           /* [n_ids] i32, of ordinary text; not kept */
+    size_t n_ids;                 /* at least 1 */
+    int32_t n_threads;            /* 0: one for each core this process may use */
+    int32_t mask_token;           /* -1: from the model */
+    uint64_t seed;                /* of the masks */
+    um_work_progress_fn progress; /* may be NULL */
+    void *progress_user;
+} um_importance_options;
+
+UM_API void um_importance_options_init(um_importance_options *options);
+
+/* Runs text through a model as a diffusion model sees it: each block (where attention is full, each
+ * piece of text) with a random share of its tokens masked. For each linear weight the mean square
+ * of each of its inputs is kept. The text is cut into pieces of at most 256 tokens. Opens the model
+ * for itself, with float32 activations. On success *importance is the caller's, to be closed. */
+UM_API um_status um_importance_measure(const um_importance_options *options,
+                                       um_importance **importance, um_error *err);
+/* Closes and clears *importance. Accepts NULL and a NULL inside. */
+UM_API void um_importance_close(um_importance **importance);
+
+/* A tensor as it was written. Strings live during the call. */
+typedef struct um_quantized_tensor {
+    const char *name;      /* in the file: "blk.3.attn_q.weight" */
+    const char *from, *to; /* types: "BF16", "Q4_K" */
+    const char *wanted;    /* where its rows do not fit the type it should have: that; else NULL */
+    int64_t n_items, n_bytes;
+    double error; /* sqrt(sum (written - w)^2 / sum w^2); 0 where all w are 0 */
+    bool has_importance;
+} um_quantized_tensor;
+
+/* Fill with um_quantize_options_init, then set directory, output and type. */
+typedef struct um_quantize_options {
+    const char *directory; /* model directory, or GGUF file that is not quantized; not kept */
+    const char *output;    /* the GGUF file to write; not kept */
+    const char *type;      /* "q8_0", "q4_0", "q4_k", "q5_k", "q6_k", "f16", "bf16" or "f32" */
+    bool is_pure;          /* one type for all matrices */
+    bool may_replace;      /* the output may exist */
+    int32_t n_threads;     /* 0: one for each core this process may use */
+    int32_t mask_token;    /* -1: from the model */
+    const um_importance *importance; /* of the same model, or NULL: all inputs count alike */
+    um_work_progress_fn progress;    /* may be NULL */
+    void (*tensor)(void *user, const um_quantized_tensor *tensor); /* after each; may be NULL */
+    void *user;                                                    /* of both */
+} um_quantize_options;
+
+typedef struct um_quantize_result {
+    int64_t n_tensors, n_parameters;
+    int64_t n_bytes; /* of all tensors */
+    int64_t file_bytes;
+    double bits_per_weight; /* 8 * n_bytes / n_parameters */
+    double error;           /* as a tensor's, over all of them */
+} um_quantize_result;
+
+UM_API void um_quantize_options_init(um_quantize_options *options);
+
+/* Writes a model as a GGUF file, with its configuration and its tokenizer. The file appears when it
+ * is whole; a failure leaves none. Memory stays below twice the largest tensor. The bits of the
+ * file depend on the model, the type and the importances alone. UM_INVALID names a parameter;
+ * UM_UNSUPPORTED says what a GGUF file cannot hold, or that the model is quantized already. */
+UM_API um_status um_quantize(const um_quantize_options *options, um_quantize_result *result,
+                             um_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -13,5 +13,6 @@ int tokenize_command(const options *o);
 int inspect_command(const options *o);
 int score_command(const options *o);
 int bench_command(const options *o);
+int quantize_command(const options *o);
 
 #endif

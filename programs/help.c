@@ -61,6 +61,12 @@ static const command_spec command_table[COMMAND_COUNT] = {
                        "First what the machine can do at most, measured by small loops; then "
                        "prefill and steps of the model, each with the time that the limits would "
                        "allow and which of them binds."},
+    [COMMAND_QUANTIZE] = {"quantize", "unmask quantize -m DIR -t TYPE -o FILE [OPTION]...",
+                          "write a model as a GGUF file with fewer bits",
+                          "The file holds configuration, tokenizer and weights, and runs with -m "
+                          "FILE. With --verbose, and on a terminal, the error of each tensor is "
+                          "printed: the root of the mean square of the change, relative to the "
+                          "weights."},
 };
 
 static void print_spaces(FILE *file, int n) {

@@ -11,7 +11,8 @@
 #define INSPECT (1u << COMMAND_INSPECT)
 #define SCORE (1u << COMMAND_SCORE)
 #define BENCH (1u << COMMAND_BENCH)
-#define ALL (RUN | LOGITS | TOKENIZE | INSPECT | SCORE | BENCH)
+#define QUANTIZE (1u << COMMAND_QUANTIZE)
+#define ALL (RUN | LOGITS | TOKENIZE | INSPECT | SCORE | BENCH | QUANTIZE)
 #define INT_MAXIMUM 2147483647.0
 #define REAL_MAXIMUM 1e6
 
@@ -175,26 +176,27 @@ const option_spec option_table[OPTION_COUNT] = {
         CHOICE("kv-type", "auto|f32|bf16|int8", RUN | LOGITS | INSPECT | SCORE | BENCH,
                "how the cache stores keys and values (auto: f32, or bf16 with "
                "--precision fast)"),
-    [OPTION_THREADS] =
-        INTEGER("threads", 1, 1024, RUN | LOGITS | SCORE | BENCH, "threads (one for each core)"),
-    [OPTION_MASK_TOKEN] = INTEGER("mask-token", 0, INT_MAXIMUM, RUN | LOGITS | INSPECT | SCORE,
-                                  "id of the mask token (the model's)"),
+    [OPTION_THREADS] = INTEGER("threads", 1, 1024, RUN | LOGITS | SCORE | BENCH | QUANTIZE,
+                               "threads (one for each core)"),
+    [OPTION_MASK_TOKEN] =
+        INTEGER("mask-token", 0, INT_MAXIMUM, RUN | LOGITS | INSPECT | SCORE | QUANTIZE,
+                "id of the mask token (the model's)"),
     [OPTION_WATCH] = FLAG("watch", RUN, "show in the terminal how masks become text"),
     [OPTION_DELAY] =
         INTEGER("delay", 0, 60000, RUN, "with --watch: milliseconds after each step (60)"),
     [OPTION_COLUMNS] = INTEGER("columns", 1, 10000, RUN,
                                "with --watch: a new line after every N tokens (a sudoku: 9)"),
-    [OPTION_JSON] = FLAG("json", RUN | INSPECT | SCORE | BENCH, "print one JSON object"),
+    [OPTION_JSON] = FLAG("json", RUN | INSPECT | SCORE | BENCH | QUANTIZE, "print one JSON object"),
     [OPTION_PRINT_IDS] = FLAG("print-ids", RUN, "print token ids instead of text"),
     [OPTION_TRACE] =
         TEXT("trace", "FILE", RUN, "write one JSON object a line for each denoising forward"),
-    [OPTION_OUTPUT] =
-        {.name = "output",
-         .short_name = 'o',
-         .argument = "FILE",
-         .type = OPTION_TYPE_TEXT,
-         .commands = LOGITS,
-         .help = "the safetensors file to write: tensor \"logits\" [n, vocabulary] float32"},
+    [OPTION_OUTPUT] = {.name = "output",
+                       .short_name = 'o',
+                       .argument = "FILE",
+                       .type = OPTION_TYPE_TEXT,
+                       .commands = LOGITS | QUANTIZE,
+                       .help = "the file to write. logits: safetensors, tensor \"logits\" [n, "
+                               "vocabulary] float32; quantize: GGUF"},
     [OPTION_POLICIES] =
         FLAG("policies", INSPECT,
              "list the built-in policies instead: what each one reads, where its formula is from"),
@@ -221,9 +223,16 @@ const option_spec option_table[OPTION_COUNT] = {
                      .short_name = 't',
                      .argument = "f32|f16|bf16|q8_0|q4_0|q4_k|q5_k|q6_k",
                      .type = OPTION_TYPE_CHOICE,
-                     .commands = BENCH,
+                     .commands = BENCH | QUANTIZE,
                      .choices = "f32|f16|bf16|q8_0|q4_0|q4_k|q5_k|q6_k",
-                     .help = "with --synthetic: the type of the weights (q4_0)"},
+                     .help =
+                         "bench, with --synthetic: the type of the weights (q4_0); quantize: the "
+                         "type to write, q4_k and q5_k with some tensors in q6_k"},
+    [OPTION_IMATRIX] = TEXT("imatrix", "FILE", QUANTIZE,
+                            "a text that is run through the model to see which inputs of each "
+                            "weight count; errors are weighed by them"),
+    [OPTION_PURE] = FLAG("pure", QUANTIZE, "one type for all matrices"),
+    [OPTION_FORCE] = FLAG("force", QUANTIZE, "replace the file if it exists"),
     [OPTION_LAYERS] =
         INTEGER("layers", 1, 1000, BENCH, "with --synthetic: N layers only, figures scaled to all"),
     [OPTION_ROWS] = TEXT("rows", "LIST", BENCH, "positions of a step (1,8,32,64)"),
@@ -234,7 +243,7 @@ const option_spec option_table[OPTION_COUNT] = {
         TEXT("tokens-per-forward", "LIST", BENCH, "for tokens a second (1,2,4,8)"),
     [OPTION_CSV] = FLAG("csv", BENCH, "print comma-separated values"),
     [OPTION_PLOT] = TEXT("plot", "FILE", BENCH, "draw a roofline as SVG"),
-    [OPTION_VERBOSE] = FLAG("verbose", RUN | LOGITS | SCORE | BENCH,
+    [OPTION_VERBOSE] = FLAG("verbose", RUN | LOGITS | SCORE | BENCH | QUANTIZE,
                             "progress and summary also where standard error is no terminal"),
     [OPTION_HELP] = {.name = "help",
                      .short_name = 'h',

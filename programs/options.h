@@ -20,6 +20,7 @@ typedef enum command_id {
     COMMAND_INSPECT,
     COMMAND_SCORE,
     COMMAND_BENCH,
+    COMMAND_QUANTIZE,
     COMMAND_COUNT
 } command_id;
 
@@ -93,6 +94,9 @@ typedef enum option_id {
     OPTION_MASKS,
     OPTION_SYNTHETIC,
     OPTION_TYPE,
+    OPTION_IMATRIX,
+    OPTION_PURE,
+    OPTION_FORCE,
     OPTION_LAYERS,
     OPTION_ROWS,
     OPTION_PREFILL,

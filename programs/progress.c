@@ -63,6 +63,13 @@ void progress_score(progress *p, int64_t done, int64_t total) {
         fprintf(stderr, "scoring: %lld samples\n", (long long)total);
 }
 
+void progress_measure(progress *p, int64_t done, int64_t total) {
+    if (p->screen.can_move)
+        draw(p, "measuring", done, total, "tokens", 1);
+    else if (p->is_verbose && done == total)
+        fprintf(stderr, "measuring: %lld tokens\n", (long long)total);
+}
+
 void progress_clear(progress *p) {
     if (p->is_drawn) {
         fputs("\r\033[K", stderr);

@@ -24,6 +24,8 @@ void progress_load(void *user, const char *what, int64_t done, int64_t total);
 void progress_prefill(progress *p, int32_t done, int32_t total);
 /* Samples of all answers. */
 void progress_score(progress *p, int64_t done, int64_t total);
+/* Tokens of the text that importances are measured on. */
+void progress_measure(progress *p, int64_t done, int64_t total);
 /* Removes the line, so that something else can be printed. */
 void progress_clear(progress *p);
 /* True where the summary after an answer is wanted. */

@@ -13,7 +13,7 @@ _unmask() {
         previous=${COMP_WORDS[COMP_CWORD - 2]}
     fi
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run logits tokenize inspect score bench help --help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'run logits tokenize inspect score bench quantize help --help --version' -- "$word")
         return
     fi
     case $previous in
@@ -40,7 +40,7 @@ _unmask() {
             ;;
         --synthetic) options='llada2-mini llada-8b llada-moe sdar-8b dream-7b llada-169m' ;;
         -t | --type) options='f32 f16 bf16 q8_0 q4_0 q4_k q5_k q6_k' ;;
-        -o | --output | --plot | --trace | --file | --jsonl | --chat | --tools)
+        -o | --output | --plot | --trace | --file | --imatrix | --jsonl | --chat | --tools)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
@@ -73,7 +73,9 @@ _unmask() {
                 --masks --verbose" ;;
             bench) options="$common --context --expert-cap --precision --kv-type --threads --json --synthetic -t
                 --type --layers --rows --prefill --repeat --tokens-per-forward --csv --plot --verbose" ;;
-            help) options='run logits tokenize inspect score bench' ;;
+            quantize) options="$common -t --type -o --output --imatrix --pure --force --threads --mask-token --json
+                --verbose" ;;
+            help) options='run logits tokenize inspect score bench quantize' ;;
         esac
     fi
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")

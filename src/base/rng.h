@@ -15,7 +15,8 @@ typedef enum rng_purpose {
     RNG_PURPOSE_REMASK = 2, /* the order of random remasking; index 0 */
     RNG_PURPOSE_TEST = 3,
     RNG_PURPOSE_SCORE_COUNT = 4, /* how many positions of an answer are masked; index: block */
-    RNG_PURPOSE_SCORE_MASK = 5   /* which of them; position and step: sample; index 0 */
+    RNG_PURPOSE_SCORE_MASK = 5,  /* which of them; position and step: sample; index 0 */
+    RNG_PURPOSE_IMPORTANCE = 6   /* masks of calibration; position, step: piece; index 0 */
 } rng_purpose;
 
 typedef struct rng_key {

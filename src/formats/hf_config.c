@@ -95,6 +95,14 @@ um_status hf_config_from_json_take(json_t *config, const char *name, hf_config *
     return UM_OK;
 }
 
+um_status hf_config_add_generation(hf_config *config, const char *json, size_t n_bytes,
+                                   um_error *err) {
+    um_status status = json_text_parse(json, n_bytes, generation_name, JSON_TEXT_BIG_NUMBERS,
+                                       &config->generation.root, err);
+    if (status != UM_OK) um_error_at(err, generation_name, -1);
+    return status;
+}
+
 void hf_config_close(hf_config *config) {
     if (!config) return;
     json_decref(config->config.root);

@@ -25,6 +25,9 @@ um_status hf_config_parse(const char *config_json, size_t n_config, const char *
  * begins the messages about its values, and is borrowed. */
 um_status hf_config_from_json_take(json_t *config, const char *name, hf_config **out,
                                    um_error *err);
+/* Adds the text of a generation_config.json to a config that was made without one. */
+um_status hf_config_add_generation(hf_config *config, const char *json, size_t n_bytes,
+                                   um_error *err);
 void hf_config_close(hf_config *config); /* accepts NULL */
 
 /* architectures[0], or NULL; borrowed. */

@@ -222,6 +222,17 @@ static metadata metadata_of(const tensor_catalog *catalog, const gguf_architectu
     return m;
 }
 
+/* The defaults of decoding that a directory keeps in a file of its own. */
+static um_status add_generation(const metadata *m, hf_config *config, um_error *err) {
+    const gguf_value *value = gguf_find(m->header, gguf_key_generation);
+    const char *text;
+    size_t n_bytes;
+    if (!value) return UM_OK;
+    if (!gguf_value_string(value, &text, &n_bytes))
+        return refuse(m, gguf_key_generation, "a string", value, err);
+    return hf_config_add_generation(config, text, n_bytes, err);
+}
+
 um_status gguf_config_create(const tensor_catalog *catalog, const gguf_architecture **architecture,
                              hf_config **config, um_error *err) {
     metadata m = metadata_of(catalog, NULL);
@@ -234,7 +245,12 @@ um_status gguf_config_create(const tensor_catalog *catalog, const gguf_architect
         json_decref(m.config);
         return status;
     }
-    return hf_config_from_json_take(m.config, m.file, config, err);
+    TRY(hf_config_from_json_take(m.config, m.file, config, err));
+    status = add_generation(&m, *config, err);
+    if (status == UM_OK) return UM_OK;
+    hf_config_close(*config);
+    *config = NULL;
+    return status;
 }
 
 /* The number of a key as the file has it; false where it is absent. */

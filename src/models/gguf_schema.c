@@ -11,6 +11,7 @@
 const char gguf_key_mask_token[] = "tokenizer.ggml.mask_token_id";
 const char gguf_key_eos_token[] = "tokenizer.ggml.eos_token_id";
 const char gguf_key_eot_token[] = "tokenizer.ggml.eot_token_id";
+const char gguf_key_generation[] = "unmask.generation_config";
 
 #define N_ITEMS(array) ((int)(sizeof(array) / sizeof *(array)))
 
@@ -88,6 +89,29 @@ static const gguf_key qwen_keys[] = {
 };
 enum { N_DREAM_KEYS = sizeof qwen_keys / sizeof *qwen_keys - 1 };
 
+/* Qwen2's, with a block. */
+static const gguf_key fast_dllm_keys[] = {
+    {".context_length", "max_position_embeddings", GGUF_KEY_U32, GGUF_NUMBER_CONTEXT,
+     GGUF_KEY_REQUIRED},
+    {".embedding_length", "hidden_size", GGUF_KEY_U32, GGUF_NUMBER_HIDDEN, GGUF_KEY_REQUIRED},
+    {".block_count", "num_hidden_layers", GGUF_KEY_U32, GGUF_NUMBER_LAYERS, GGUF_KEY_REQUIRED},
+    {".feed_forward_length", "intermediate_size", GGUF_KEY_U32, GGUF_NUMBER_INNER,
+     GGUF_KEY_REQUIRED},
+    {".attention.head_count", "num_attention_heads", GGUF_KEY_U32, GGUF_NUMBER_HEADS,
+     GGUF_KEY_REQUIRED},
+    {".attention.head_count_kv", "num_key_value_heads", GGUF_KEY_U32, GGUF_NUMBER_KV_HEADS,
+     GGUF_KEY_OPTIONAL},
+    {".attention.key_length", "head_dim", GGUF_KEY_U32, GGUF_NUMBER_HEAD_DIM, GGUF_KEY_OPTIONAL},
+    {".attention.value_length", NULL, GGUF_KEY_U32, GGUF_NUMBER_HEAD_DIM, GGUF_KEY_OPTIONAL},
+    {".attention.layer_norm_rms_epsilon", "rms_norm_eps", GGUF_KEY_F32, GGUF_NUMBER_RMS_EPS,
+     GGUF_KEY_REQUIRED},
+    {".attention.causal", NULL, GGUF_KEY_BOOL, GGUF_NUMBER_CAUSAL, GGUF_KEY_OPTIONAL},
+    {".rope.freq_base", "rope_theta", GGUF_KEY_F32, GGUF_NUMBER_ROPE_THETA, GGUF_KEY_OPTIONAL},
+    {".rope.dimension_count", NULL, GGUF_KEY_U32, GGUF_NUMBER_ROTARY_DIM, GGUF_KEY_OPTIONAL},
+    {".vocab_size", NULL, GGUF_KEY_U32, GGUF_NUMBER_VOCAB, GGUF_KEY_OPTIONAL},
+    {"diffusion.shift_logits", NULL, GGUF_KEY_BOOL, GGUF_NUMBER_SHIFTED, GGUF_KEY_OPTIONAL},
+    {".block_size", "bd_size", GGUF_KEY_U32, GGUF_NUMBER_BLOCK_LEN, GGUF_KEY_OPTIONAL},
+};
 /* Qwen3-MoE's: RND1, SDAR-MoE. */
 static const gguf_key qwen_moe_keys[] = {
     {".context_length", "max_position_embeddings", GGUF_KEY_U32, GGUF_NUMBER_CONTEXT,
@@ -217,6 +241,17 @@ static const gguf_architecture architectures[] = {
      .keys = qwen_moe_keys,
      .n_keys = N_ITEMS(qwen_moe_keys),
      .has_qk_norms = true},
+    {.name = "illada",
+     .family = "illada",
+     .config_architecture = "ILLaDAForCausalLM",
+     .keys = qwen_keys,
+     .n_keys = N_DREAM_KEYS},
+    {.name = "fast-dllm",
+     .family = "fast_dllm_v2",
+     .config_architecture = "Fast_dLLM_QwenForCausalLM",
+     .keys = fast_dllm_keys,
+     .n_keys = N_ITEMS(fast_dllm_keys),
+     .has_qkv_bias = true},
 };
 
 const gguf_architecture *gguf_architecture_find(const char *name) {
@@ -232,7 +267,7 @@ const gguf_architecture *gguf_architecture_of_family(const char *family) {
 }
 
 const char *gguf_architecture_names(void) {
-    return "llada, llada-moe, dream, rnd1, llada2, sdar, sdar-moe";
+    return "llada, llada-moe, dream, rnd1, llada2, sdar, sdar-moe, illada, fast-dllm";
 }
 
 const char *gguf_key_name(char buffer[96], const gguf_architecture *architecture,

@@ -5,8 +5,9 @@
  * directions: reading (gguf_config.c, gguf_bind.c) and writing. Knows no file and no bytes.
  *
  * Source: src/llama-arch.cpp, src/models/ and conversion/ of ggml-org/llama.cpp; `llada2` after its
- * pull request 17454, whose tensors are those of `bailingmoe2`. `sdar` and `sdar-moe` are this
- * project's own, with the keys and tensors of `qwen3` and `qwen3moe`.
+ * pull request 17454, whose tensors are those of `bailingmoe2`. `sdar`, `sdar-moe`, `illada` and
+ * `fast-dllm` are this project's own, with the keys and tensors of `qwen3`, `qwen3moe`, `llama`
+ * (rotary pairs in two halves) and `qwen2`.
  */
 #ifndef MODELS_GGUF_SCHEMA_H
 #define MODELS_GGUF_SCHEMA_H
@@ -142,5 +143,7 @@ int32_t gguf_interleaved_row(int32_t i_row, int32_t head_dim);
 
 /* The keys of the text side. */
 extern const char gguf_key_mask_token[], gguf_key_eos_token[], gguf_key_eot_token[];
+/* This project's own: the text of generation_config.json. */
+extern const char gguf_key_generation[];
 
 #endif

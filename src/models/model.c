@@ -342,6 +342,14 @@ const model_traits *model_traits_of(const model *m) {
     return &m->traits;
 }
 
+const tensor_catalog *model_files(const model *m) {
+    return m->catalog;
+}
+
+const gguf_architecture *model_gguf(const model *m) {
+    return m->gguf;
+}
+
 int64_t model_weight_bytes(const model *m) {
     return m->weight_bytes;
 }

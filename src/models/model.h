@@ -7,6 +7,7 @@
 #define MODELS_MODEL_H
 
 #include "base/arena.h"
+#include "formats/tensor_catalog.h"
 #include "kernels/ops.h"
 #include "models/transformer.h"
 #include "unmask.h"
@@ -59,6 +60,9 @@ const transformer *model_transformer(const model *m);
 /* Borrowed, valid until the model is closed. */
 const um_model_info *model_info(const model *m);
 const model_traits *model_traits_of(const model *m);
+const tensor_catalog *model_files(const model *m);
+/* How its GGUF file is laid out; NULL for a directory. */
+const struct gguf_architecture *model_gguf(const model *m);
 /* Bytes of weights in the files. */
 int64_t model_weight_bytes(const model *m);
 

@@ -97,6 +97,18 @@ static um_status find_pre(const char *name, const pre_kind **found, um_error *er
     return refuse_pre(name, err);
 }
 
+const char *listed_tokenizer_pre_name(const char *const *patterns, size_t n_patterns) {
+    for (int i = 0; i < N_PRE_KINDS; i++) {
+        size_t n = 0;
+        while (n < PATTERNS_MAX && n < n_patterns && pre_kinds[i].patterns[n] &&
+               strcmp(pre_kinds[i].patterns[n], patterns[n]) == 0)
+            n++;
+        bool is_whole = n == PATTERNS_MAX || !pre_kinds[i].patterns[n];
+        if (n == n_patterns && is_whole) return pre_kinds[i].names[0];
+    }
+    return NULL;
+}
+
 /* ---- JSON ----------------------------------------------------------------------------------- */
 
 static um_status no_memory(um_error *err) {

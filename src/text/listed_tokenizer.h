@@ -39,4 +39,8 @@ typedef struct listed_tokenizer {
  * pre-tokenizer that is not known, UM_FORMAT says what is wrong with the lists. */
 um_status listed_tokenizer_open(const listed_tokenizer *lists, tokenizer **out, um_error *err);
 
+/* The name of the pre-tokenizer that cuts by these patterns, in this order, or NULL where none that
+ * is known does; without patterns ByteLevel's own. Constant. */
+const char *listed_tokenizer_pre_name(const char *const *patterns, size_t n_patterns);
+
 #endif
