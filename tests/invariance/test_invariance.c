@@ -257,7 +257,8 @@ static void check_batch(const model_case *m, int i_model, bool is_tight, int fir
         make_options(engine, m, &decodes[ways[n]], (uint64_t)j + 100, prompts[n], &options[n]);
         n++;
     }
-    recording_run(engine, options, n, together);
+    if (n > 0)
+        recording_run(engine, options, n, together); /* samples may hold none of a short list */
     for (int j = 0; j < n; j++) {
         char what[256];
         describe(what, is_tight ? "alone and in a batch that waits" : "alone and in a batch", m,
