@@ -583,7 +583,8 @@ typedef struct um_measurement {
     double percent_of_limit; /* 100 * limit_ms / ms */
 } um_measurement;
 
-/* Times forwards of one span. UM_INVALID, UM_LIMIT (more positions than the cache holds). */
+/* Times forwards of one span. UM_INVALID; UM_LIMIT: more positions than the model's context or the
+ * cache holds. */
 UM_API um_status um_engine_measure(um_engine *engine, const um_measure_options *options,
                                    const um_machine *machine, um_measurement *measurement,
                                    um_error *err);

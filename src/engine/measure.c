@@ -228,6 +228,12 @@ static um_status check(const um_engine *engine, const um_measure_options *o, um_
              "measure: expected at least 1 row, a context of 0 or more and 1 to 1000 repeats, "
              "found %d, %d and %d",
              o->n_rows, o->context, o->n_repeats);
+    int32_t context = model_info(engine->mdl)->context;
+    if (n > context)
+        FAIL(UM_LIMIT, err,
+             "measure: %d positions of context and %d rows are more than the model's "
+             "context of %d",
+             o->context, o->n_rows, context);
     if (n > n_slots)
         FAIL(UM_LIMIT, err, "measure: %lld positions are more than the cache's %lld", (long long)n,
              (long long)n_slots);

@@ -61,6 +61,8 @@ def test_refused(folder):
         refused("bench", *arguments, code=2, says=says)
     refused("bench", "--synthetic", "gpt-5", code=2, says="gpt-5")
     refused("bench", "--synthetic", "llada-169m", "--layers", "13", code=2, says="13")
+    for too_far in ("--context", "1000000"), ("--prefill", "100000"):
+        refused("bench", "-m", DEMO, *too_far, code=1, says="context of")
     refused("bench", "-m", DEMO, "--plot", folder + "/no/where.svg", *QUICK, code=1, says="cannot write")
 
 
