@@ -238,6 +238,7 @@ static um_status run(const options *o, um_error *err) {
     }
     s.has_tokenizer = status == UM_OK;
     s.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
+    if (s.kv_type == UM_KV_AUTO) s.kv_type = UM_KV_BF16; /* with --precision fast, the default */
     s.has_chat_template = um_tokenizer_has_chat_template(tokenizer);
     um_tokenizer_close(&tokenizer);
     if (s.info.context >= CONTEXT_SHOWN) add_context(&s, CONTEXT_SHOWN);
