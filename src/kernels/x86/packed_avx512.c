@@ -2,8 +2,8 @@
  *
  * Products on packed weights with AVX-512 VNNI. The 8 quads of a group stay in registers while up
  * to 16 rows pass by: per row and group 8 vpdpbusd, a conversion, a scale and an fma for 16
- * outputs. Rows broadcast straight from memory: a separate broadcast costs a third of the speed,
- * and so does an address with an index register, hence the inline assembly.
+ * outputs. Rows broadcast straight from memory, by the product's own operand: a broadcast apart
+ * costs a third of the speed, hence the assembly.
  */
 #include <string.h>
 
@@ -95,15 +95,14 @@ INLINE __m512 halves(const unsigned char *p) {
     return _mm512_cvtph_ps(_mm256_load_si256((const void *)p));
 }
 
-typedef struct record_quants {
-    unsigned char q[PACKED_ROWS * PACKED_GROUP];
-} record_quants;
+/* Four numbers of a row, as one word. */
+typedef int32_t __attribute__((may_alias)) row_quad;
 
-/* sum += u . q over one quad, q broadcast from `offset` of the record. */
-#define DOT(sum, quad, record, offset)          \
-    __asm__("vpdpbusd %c3(%1)%{1to16%}, %2, %0" \
-            : "+v"(sum)                         \
-            : "r"(record), "v"(quad), "i"(offset), "m"(*(const record_quants *)(record)))
+/* sum += u . q over one quad, q broadcast from the record. */
+INLINE __m512i dot(__m512i sum, __m512i quad, const unsigned char *q) {
+    __asm__("vpdpbusd %1%{1to16%}, %2, %0" : "+v"(sum) : "m"(*(const row_quad *)q), "v"(quad));
+    return sum;
+}
 
 INLINE __m512i broadcast_i32(const unsigned char *p) {
     int32_t value;
@@ -159,8 +158,8 @@ INLINE void tile_of(const packed_tile *t, dtype type, const int n_rows) {
                 __m512i b = broadcast_i32(record + RECORD_NEG32 + 64 + 4 * r);
 #pragma GCC unroll 4
                 for (int j = 0; j < 4; j++) {
-                    DOT(a, u[j], record, 32 * r + 4 * j);
-                    DOT(b, u[j + 4], record, 32 * r + 4 * j + 16);
+                    a = dot(a, u[j], record + 32 * r + 4 * j);
+                    b = dot(b, u[j + 4], record + 32 * r + 4 * j + 16);
                 }
                 y[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a), _mm512_mul_ps(s, d), y[r]);
                 y[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(b), _mm512_mul_ps(m, d), y[r]);
@@ -170,7 +169,7 @@ INLINE void tile_of(const packed_tile *t, dtype type, const int n_rows) {
                           : type == DTYPE_Q4_0 ? broadcast_i32(record + RECORD_NEG8 + 4 * r)
                                                : _mm512_setzero_si512();
 #pragma GCC unroll 8
-            for (int j = 0; j < 8; j++) DOT(sum, u[j], record, 32 * r + 4 * j);
+            for (int j = 0; j < 8; j++) sum = dot(sum, u[j], record + 32 * r + 4 * j);
             y[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(s, d), y[r]);
             if (type == DTYPE_Q4_K || type == DTYPE_Q5_K)
                 y[r] = _mm512_fnmadd_ps(m, broadcast_f32(record + RECORD_DSUM + 4 * r), y[r]);
