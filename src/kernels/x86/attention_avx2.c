@@ -3,35 +3,16 @@
  * Attention of the AVX2 tier: as the AVX-512 one (which says how it goes and why garbage beyond
  * visible_end is harmless), with register tiles of 4 queries by 16 positions or dimensions.
  */
-#include <float.h>
-#include <math.h>
-
-#include "kernels/cpu.h"
+#include "kernels/x86/attention_work.h"
 #include "kernels/x86/math_avx2.h"
 
 enum {
-    GROUP = 4,       /* queries of a register tile */
-    WIDE = 8,        /* vectors of a register tile of one query */
-    KEY_PAGES = 2,   /* decoded at a time */
-    VALUE_PAGES = 2, /* decoded at a time */
-    PAGE_VECTORS = KV_PAGE_LEN / 8
+    LANES = 8,
+    GROUP = 4,        /* queries of a register tile */
+    TILE_VECTORS = 8, /* vectors of a register tile: queries by dimensions */
+    WIDE = 8,         /* vectors of a register tile of one query */
+    PAGE_VECTORS = KV_PAGE_LEN / LANES
 };
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* Queries with the same visible_end that go through a register tile together: 4, 2 or 1. */
-typedef struct query_group {
-    int32_t first, n, end; /* end: within the split */
-} query_group;
-
-typedef struct work {
-    const attend_tile *tile;
-    query_group groups[ATTEND_QUERIES_MAX];
-    int32_t n_groups, end;
-    size_t padded; /* head_dim in multiples of 16 */
-    /* queries [n_queries, padded], scaled; scores [n_queries, ATTEND_CHUNK] */
-    float *queries, *scores, *decoded;
-} work;
 
 /* ---- Decoding -------------------------------------------------------------------------------- */
 
@@ -103,36 +84,6 @@ static void decode_values_int8(void *part, int32_t head_dim, int32_t n, float *o
     }
 }
 
-static void *part_of(const attend_tile *t, void *keys_or_values, int32_t position) {
-    return kv_part(keys_or_values, t->kv.type, t->pages[position / KV_PAGE_LEN], t->kv_head,
-                   t->n_kv_heads, t->head_dim);
-}
-
-/* Keys of a page as float32, in place or in scratch. */
-static const float *keys_of(const attend_tile *t, int32_t position, float *scratch) {
-    void *part = part_of(t, t->kv.keys, position);
-    if (t->kv.type == KV_F32) return part;
-    if (t->kv.type == KV_BF16)
-        decode_keys_bf16(part, t->head_dim, scratch);
-    else
-        decode_keys_int8(part, t->head_dim, scratch);
-    return scratch;
-}
-
-/* The first n values of a page as float32, in whole vectors, `padded` from one to the next. */
-static const float *values_of(const work *w, int32_t position, int32_t n, float *scratch) {
-    const attend_tile *t = w->tile;
-    void *part = part_of(t, t->kv.values, position);
-    if (t->kv.type == KV_F32 && w->padded == (size_t)t->head_dim) return part;
-    if (t->kv.type == KV_F32)
-        decode_values_f32(part, t->head_dim, n, scratch, w->padded);
-    else if (t->kv.type == KV_BF16)
-        decode_values_bf16(part, t->head_dim, n, scratch, w->padded);
-    else
-        decode_values_int8(part, t->head_dim, n, scratch, w->padded);
-    return scratch;
-}
-
 /* ---- Scores ---------------------------------------------------------------------------------- */
 
 /* Of n_q queries and n_v vectors of positions from vector first_v on (constants). */
@@ -163,34 +114,24 @@ INLINE void score_tile(const float *q, const float *const *keys, int n_q, int fi
             _mm256_store_ps(scores + i * ATTEND_CHUNK + (first_v + v) * 8, acc[i][v]);
 }
 
-/* Scores of KEY_PAGES pages from `position` on; a page past the end is the first one again, and its
- * scores are not read. */
-static void score_pages(const work *w, int32_t chunk, int32_t position) {
-    const attend_tile *t = w->tile;
-    const float *keys[KEY_PAGES];
-    for (int i = 0; i < KEY_PAGES; i++) {
-        int32_t p = position + i * KV_PAGE_LEN;
-        float *decoded = w->decoded + (size_t)i * w->padded * KV_PAGE_LEN;
-        keys[i] = p < w->end ? keys_of(t, p, decoded) : keys[0];
-    }
-    for (int32_t i = 0; i < w->n_groups; i++) {
-        const query_group *g = &w->groups[i];
-        if (g->end <= position) continue;
-        const float *q = w->queries + (size_t)g->first * w->padded;
-        float *scores = w->scores + g->first * ATTEND_CHUNK + (position - chunk);
-        if (g->n == 4) {
-            score_tile(q, keys, 4, 0, 2, t->head_dim, w->padded, scores);
-            score_tile(q, keys, 4, 2, 2, t->head_dim, w->padded, scores);
-            if (g->end <= position + KV_PAGE_LEN) continue;
-            score_tile(q, keys, 4, 4, 2, t->head_dim, w->padded, scores);
-            score_tile(q, keys, 4, 6, 2, t->head_dim, w->padded, scores);
-        } else if (g->n == 2) {
-            score_tile(q, keys, 2, 0, 4, t->head_dim, w->padded, scores);
-            if (g->end <= position + KV_PAGE_LEN) continue;
-            score_tile(q, keys, 2, 4, 4, t->head_dim, w->padded, scores);
-        } else {
-            score_tile(q, keys, 1, 0, 8, t->head_dim, w->padded, scores);
-        }
+/* Scores of KEY_PAGES pages; the second one may lie past the group's end. */
+static void score_group(const work *w, const query_group *g, const float *const *keys,
+                        int32_t position, float *scores) {
+    const float *q = w->queries + (size_t)g->first * w->padded;
+    int32_t head_dim = w->tile->head_dim;
+    bool has_second = g->end > position + KV_PAGE_LEN;
+    if (g->n == 4) {
+        score_tile(q, keys, 4, 0, 2, head_dim, w->padded, scores);
+        score_tile(q, keys, 4, 2, 2, head_dim, w->padded, scores);
+        if (!has_second) return;
+        score_tile(q, keys, 4, 4, 2, head_dim, w->padded, scores);
+        score_tile(q, keys, 4, 6, 2, head_dim, w->padded, scores);
+    } else if (g->n == 2) {
+        score_tile(q, keys, 2, 0, 4, head_dim, w->padded, scores);
+        if (!has_second) return;
+        score_tile(q, keys, 2, 4, 4, head_dim, w->padded, scores);
+    } else {
+        score_tile(q, keys, 1, 0, 8, head_dim, w->padded, scores);
     }
 }
 
@@ -253,45 +194,6 @@ INLINE void weigh_tile(const float *weights, const float *const *values, size_t 
             _mm256_storeu_ps(states + (size_t)i * state_floats + v * 8, acc[i][v]);
 }
 
-/* All dimensions of one group: register tiles of n_q by n_v (constants), pairs of vectors last. */
-INLINE void weigh_group(const float *weights, const float *const *values, int32_t n, int n_q,
-                        int n_v, float *states, size_t padded) {
-    const float *shifted[VALUE_PAGES];
-    size_t d = 0;
-    for (; d + 8 * (size_t)n_v <= padded; d += 8 * (size_t)n_v) {
-        for (int i = 0; i < VALUE_PAGES; i++) shifted[i] = values[i] + d;
-        weigh_tile(weights, shifted, padded, n, n_q, n_v, states + d, padded + 16);
-    }
-    for (; d < padded; d += 16) {
-        for (int i = 0; i < VALUE_PAGES; i++) shifted[i] = values[i] + d;
-        weigh_tile(weights, shifted, padded, n, n_q, 2, states + d, padded + 16);
-    }
-}
-
-static void weigh_pages(const work *w, int32_t chunk, int32_t position) {
-    const float *values[VALUE_PAGES];
-    for (int i = 0; i < VALUE_PAGES; i++) {
-        int32_t p = position + i * KV_PAGE_LEN, n = w->end - p;
-        float *decoded = w->decoded + (size_t)i * w->padded * KV_PAGE_LEN;
-        if (n > KV_PAGE_LEN) n = KV_PAGE_LEN;
-        values[i] = n > 0 ? values_of(w, p, n, decoded) : values[0];
-    }
-    for (int32_t i = 0; i < w->n_groups; i++) {
-        const query_group *g = &w->groups[i];
-        int32_t n = g->end - position;
-        if (n > VALUE_PAGES * KV_PAGE_LEN) n = VALUE_PAGES * KV_PAGE_LEN;
-        if (n <= 0) continue;
-        const float *weights = w->scores + g->first * ATTEND_CHUNK + (position - chunk);
-        float *states = w->tile->states + (size_t)g->first * (w->padded + 16);
-        if (g->n == 4)
-            weigh_group(weights, values, n, 4, 2, states, w->padded);
-        else if (g->n == 2)
-            weigh_group(weights, values, n, 2, 4, states, w->padded);
-        else
-            weigh_group(weights, values, n, 1, 8, states, w->padded);
-    }
-}
-
 /* ---- A tile ---------------------------------------------------------------------------------- */
 
 static void clear_state(float *state, size_t padded) {
@@ -310,47 +212,7 @@ static void copy_queries(const work *w, const query_group *g) {
         }
 }
 
-/* Runs of queries that see the same positions, cut into 4, 2, 1. */
-static void make_groups(work *w) {
-    const attend_tile *t = w->tile;
-    int32_t i = 0;
-    while (i < t->n_queries) {
-        int32_t end = t->visible_end[i], n = 1;
-        while (n < GROUP && i + n < t->n_queries && t->visible_end[i + n] == end) n++;
-        n = n >= 4 ? 4 : n >= 2 ? 2 : 1;
-        if (end > t->first) {
-            if (end > t->first + ATTEND_SPLIT) end = t->first + ATTEND_SPLIT;
-            if (end > w->end) w->end = end;
-            w->groups[w->n_groups] = (query_group){i, n, end};
-            copy_queries(w, &w->groups[w->n_groups++]);
-            for (int32_t j = i; j < i + n; j++)
-                clear_state(t->states + (size_t)j * (w->padded + 16), w->padded);
-        }
-        i += n;
-    }
-}
-
-static void attend(const attend_tile *t) {
-    work w = {.tile = t, .padded = attend_padded(t->head_dim)};
-    w.queries = t->scratch;
-    w.scores = w.queries + w.padded * ATTEND_QUERIES_MAX;
-    w.decoded = w.scores + ATTEND_CHUNK * ATTEND_QUERIES_MAX;
-    make_groups(&w);
-    for (int32_t chunk = t->first; chunk < w.end; chunk += ATTEND_CHUNK) {
-        int32_t chunk_end = w.end - chunk < ATTEND_CHUNK ? w.end : chunk + ATTEND_CHUNK;
-        for (int32_t p = chunk; p < chunk_end; p += KEY_PAGES * KV_PAGE_LEN)
-            score_pages(&w, chunk, p);
-        for (int32_t i = 0; i < w.n_groups; i++) {
-            const query_group *g = &w.groups[i];
-            int32_t n = g->end - chunk < ATTEND_CHUNK ? g->end - chunk : ATTEND_CHUNK;
-            for (int32_t j = g->first; n > 0 && j < g->first + g->n; j++)
-                to_weights(w.scores + j * ATTEND_CHUNK, n, t->states + (size_t)j * (w.padded + 16),
-                           w.padded);
-        }
-        for (int32_t p = chunk; p < chunk_end; p += VALUE_PAGES * KV_PAGE_LEN)
-            weigh_pages(&w, chunk, p);
-    }
-}
+#include "kernels/x86/attention_walk.h"
 
 static void attend_merge(float *state, const float *part, int32_t head_dim) {
     size_t n = attend_padded(head_dim);
