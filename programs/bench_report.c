@@ -15,10 +15,6 @@ static const char *phase_name(const bench_result *r) {
     return r->options.phase == UM_PHASE_STEP ? "step" : "prefill";
 }
 
-static double operations(const um_measurement *m) {
-    return m->int8_ops + m->bf16_ops + m->f32_ops;
-}
-
 static bool is_scaled(const bench_report *report) {
     return um_engine_full_layers(report->engine) != um_engine_info(report->engine)->n_layers;
 }
@@ -42,7 +38,7 @@ void bench_report_table(const bench_report *report) {
         const um_measurement *m = &r->measured;
         printf("%-8s %4d %8d %9.2f %10.2f  %-5s %11.1f %8.1f %8.0f", phase_name(r),
                r->options.n_rows, r->options.context, m->ms, m->limit_ms, m->limit,
-               m->percent_of_limit, m->bytes / m->ms / 1e6, operations(m) / m->ms / 1e6);
+               m->percent_of_limit, m->bytes / m->ms / 1e6, bench_operations(m) / m->ms / 1e6);
         if (info->n_experts) printf("  %7.1f", m->experts_touched);
         putchar('\n');
     }
@@ -72,7 +68,7 @@ void bench_report_csv(const bench_report *report) {
         printf("\"%s\",%s,%d,%s,%d,%d,%.4f,%.4f,%.4f,%s,%.2f,%.2f,%.1f,%.2f\n", report->model,
                report->type, um_engine_threads(report->engine), phase_name(r), r->options.n_rows,
                r->options.context, m->ms, m->ms_min, m->limit_ms, m->limit, m->percent_of_limit,
-               m->bytes / m->ms / 1e6, operations(m) / m->ms / 1e6, m->experts_touched);
+               m->bytes / m->ms / 1e6, bench_operations(m) / m->ms / 1e6, m->experts_touched);
     }
 }
 

@@ -26,6 +26,10 @@ typedef struct bench_report {
     size_t n_rates;
 } bench_report;
 
+static inline double bench_operations(const um_measurement *m) {
+    return m->int8_ops + m->bf16_ops + m->f32_ops;
+}
+
 void bench_report_table(const bench_report *report);
 void bench_report_csv(const bench_report *report);
 um_status bench_report_json(const bench_report *report, um_error *err);

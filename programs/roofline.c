@@ -27,10 +27,6 @@ static double y_of(const axes *a, double value) {
     return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM);
 }
 
-static double operations(const um_measurement *m) {
-    return m->int8_ops + m->bf16_ops + m->f32_ops;
-}
-
 static axes axes_of(const bench_report *report) {
     axes a = {.x_low = 0, .x_high = 1, .y_low = 1, .y_high = 2};
     const um_machine *machine = &report->machine;
@@ -40,7 +36,8 @@ static axes axes_of(const bench_report *report) {
     a.y_high = ceil(log10(top * 1.05));
     for (size_t i = 0; i < report->n_results; i++) {
         const um_measurement *m = &report->results[i].measured;
-        double x = log10(operations(m) / m->bytes), y = log10(operations(m) / m->ms / 1e6);
+        double x = log10(bench_operations(m) / m->bytes),
+               y = log10(bench_operations(m) / m->ms / 1e6);
         if (x < a.x_low) a.x_low = floor(x);
         if (x + 0.1 > a.x_high) a.x_high = ceil(x + 0.1);
         if (y < a.y_low) a.y_low = floor(y);
@@ -97,8 +94,8 @@ static void draw_read(FILE *file, const axes *a, const um_machine *machine) {
 static void draw_results(FILE *file, const axes *a, const bench_report *report) {
     for (size_t i = 0; i < report->n_results; i++) {
         const bench_result *r = &report->results[i];
-        double x = x_of(a, operations(&r->measured) / r->measured.bytes);
-        double y = y_of(a, operations(&r->measured) / r->measured.ms / 1e6);
+        double x = x_of(a, bench_operations(&r->measured) / r->measured.bytes);
+        double y = y_of(a, bench_operations(&r->measured) / r->measured.ms / 1e6);
         bool is_step = r->options.phase == UM_PHASE_STEP;
         fprintf(file,
                 "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"5\"/>"

@@ -85,21 +85,15 @@ static um_status check_memory(const model *m, int64_t n_positions, bool is_fast,
 
 static um_status open_synthetic(um_engine *engine, const um_engine_options *options,
                                 um_error *err) {
-    static const struct {
-        const char *name;
-        dtype type;
-    } types[] = {{"f32", DTYPE_F32},   {"f16", DTYPE_F16},   {"bf16", DTYPE_BF16},
-                 {"q8_0", DTYPE_Q8_0}, {"q4_0", DTYPE_Q4_0}, {"q4_k", DTYPE_Q4_K},
-                 {"q5_k", DTYPE_Q5_K}, {"q6_k", DTYPE_Q6_K}};
     const char *wanted = options->synthetic_type ? options->synthetic_type : "q4_0";
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (strcmp(wanted, types[i].name) == 0)
-            return model_open_synthetic(options->synthetic, types[i].type,
-                                        options->synthetic_layers, engine->dev, &engine->mdl, err);
-    FAIL(UM_INVALID, err,
-         "synthetic_type: expected f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k, "
-         "found \"%.40s\"",
-         wanted);
+    dtype type;
+    if (!dtype_find(wanted, &type))
+        FAIL(UM_INVALID, err,
+             "synthetic_type: expected f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k, "
+             "found \"%.40s\"",
+             wanted);
+    return model_open_synthetic(options->synthetic, type, options->synthetic_layers, engine->dev,
+                                &engine->mdl, err);
 }
 
 static um_status open_parts(um_engine *engine, const um_engine_options *options, um_error *err) {

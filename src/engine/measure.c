@@ -181,18 +181,13 @@ static int by_size(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-static um_status run(um_engine *engine, const um_measure_options *o, span_rows *r,
-                     const kv_table *table, um_measurement *m, um_error *err) {
-    enum { CHUNK = 512 };
-    for (int32_t at = 0; at < o->context; at += CHUNK) { /* what the span will see */
-        int32_t n = o->context - at < CHUNK ? o->context - at : CHUNK;
-        model_batch before = batch_of(engine, r, table, at, n, false);
-        TRY(forward(engine, &before, err));
-    }
-    bool is_scored = o->phase == UM_PHASE_STEP;
+/* Median and least of the span's forwards, after one that is not counted. */
+static um_status time_span(um_engine *engine, const um_measure_options *o, span_rows *r,
+                           const kv_table *table, bool is_scored, double *median, double *least,
+                           um_error *err) {
     model_batch batch = batch_of(engine, r, table, o->context, o->n_rows, is_scored);
     batch.experts_touched = r->touched;
-    TRY(forward(engine, &batch, err)); /* warm, and counted */
+    TRY(forward(engine, &batch, err));
     batch.experts_touched = NULL;
     for (int32_t i = 0; i < o->n_repeats; i++) {
         int64_t begin = clock_now_ns();
@@ -203,20 +198,29 @@ static um_status run(um_engine *engine, const um_measure_options *o, span_rows *
         if (!r->scores[i].is_finite)
             FAIL(UM_NUMERIC, err, "the logits of row %d hold a NaN or an infinity", i);
     qsort(r->ms, (size_t)o->n_repeats, sizeof *r->ms, by_size);
-    m->ms = r->ms[o->n_repeats / 2];
-    m->ms_min = r->ms[0];
+    *median = r->ms[o->n_repeats / 2];
+    *least = r->ms[0];
     return UM_OK;
 }
 
-/* The head by itself, so that layers can be scaled without it. */
-static um_status head_ms(um_engine *engine, const um_measure_options *o, double *ms,
-                         um_error *err) {
-    um_measure_options plain = *o;
-    um_measurement without;
-    plain.phase = UM_PHASE_PREFILL;
-    um_machine any = {1, 1, 1, 1};
-    TRY(um_engine_measure(engine, &plain, &any, &without, err));
-    *ms = without.ms;
+static um_status run(um_engine *engine, const um_measure_options *o, span_rows *r,
+                     const kv_table *table, um_measurement *m, um_error *err) {
+    enum { CHUNK = 512 };
+    for (int32_t at = 0; at < o->context; at += CHUNK) { /* what the span will see */
+        int32_t n = o->context - at < CHUNK ? o->context - at : CHUNK;
+        model_batch before = batch_of(engine, r, table, at, n, false);
+        TRY(forward(engine, &before, err));
+    }
+    bool is_scored = o->phase == UM_PHASE_STEP;
+    TRY(time_span(engine, o, r, table, is_scored, &m->ms, &m->ms_min, err));
+    int32_t n_layers = model_info(engine->mdl)->n_layers;
+    int32_t n_missing = model_full_layers(engine->mdl) - n_layers;
+    if (n_missing == 0) return UM_OK;
+    /* The missing layers take what those do that are there, without the head. */
+    double layers = m->ms, least;
+    if (is_scored) TRY(time_span(engine, o, r, table, false, &layers, &least, err));
+    m->ms += layers / n_layers * n_missing;
+    m->ms_min += layers / n_layers * n_missing;
     return UM_OK;
 }
 
@@ -261,17 +265,6 @@ um_status um_engine_measure(um_engine *engine, const um_measure_options *o,
     pthread_mutex_unlock(&engine->step_lock);
     rows_free(&rows);
     if (status != UM_OK) return status;
-    int32_t all = model_full_layers(engine->mdl);
-    if (all != n_layers) {
-        double layers = m->ms, head = 0;
-        if (o->phase == UM_PHASE_STEP) {
-            TRY(head_ms(engine, o, &layers, err));
-            layers = layers * n_layers / all; /* it was scaled */
-            head = m->ms - layers;
-        }
-        m->ms = layers * all / n_layers + head;
-        m->ms_min = m->ms_min - (layers + head) + m->ms;
-    }
     limit(machine, m);
     m->percent_of_limit = 100 * m->limit_ms / m->ms;
     return UM_OK;

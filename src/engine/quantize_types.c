@@ -6,24 +6,10 @@
  * both ends and every third between. Where queries, keys and values lie in one tensor, a type
  * between.
  */
-#include <string.h>
-
 #include "engine/quantize.h"
 
-static const struct {
-    const char *name;
-    dtype type;
-} names[] = {
-    {"q8_0", DTYPE_Q8_0}, {"q4_0", DTYPE_Q4_0}, {"q4_k", DTYPE_Q4_K}, {"q5_k", DTYPE_Q5_K},
-    {"q6_k", DTYPE_Q6_K}, {"f16", DTYPE_F16},   {"bf16", DTYPE_BF16}, {"f32", DTYPE_F32},
-};
-
 um_status quantize_type_find(const char *name, dtype *type, um_error *err) {
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(names[i].name, name) != 0) continue;
-        *type = names[i].type;
-        return UM_OK;
-    }
+    if (dtype_find(name, type)) return UM_OK;
     um_error_set(err, UM_INVALID,
                  "type: expected q8_0, q4_0, q4_k, q5_k, q6_k, f16, bf16 or f32, found \"%.40s\"",
                  name);

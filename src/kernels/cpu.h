@@ -162,6 +162,18 @@ static inline size_t round_up_64(size_t n_bytes) {
     return (n_bytes + 63) & ~(size_t)63;
 }
 
+/* Lays scratch out part by part, each on 64 bytes: base NULL only adds up the size, `at`. */
+typedef struct scratch_cursor {
+    unsigned char *base;
+    size_t at;
+} scratch_cursor;
+
+static inline void *scratch_take(scratch_cursor *scratch, size_t n_bytes) {
+    void *part = scratch->base ? scratch->base + scratch->at : NULL;
+    scratch->at += round_up_64(n_bytes);
+    return part;
+}
+
 /* ---- Tiers ------------------------------------------------------------------------------------
  */
 

@@ -41,40 +41,23 @@ typedef struct experts_task {
 
 /* Lays the scratch out; base NULL gives the size alone. */
 static size_t lay_out(const experts_args *a, unsigned char *base, experts_task *t) {
-    size_t n_slots = (size_t)a->n_rows * (size_t)a->n_active, at = 0;
-    size_t index_bytes = round_up_64(n_slots * sizeof(int32_t));
-    size_t inner_bytes = round_up_64(n_slots * (size_t)t->inner * sizeof(float));
-    size_t n_experts = (size_t)a->n_experts;
+    size_t n_slots = (size_t)a->n_rows * (size_t)a->n_active, n_experts = (size_t)a->n_experts;
     size_t n_blocks = n_slots / PACKED_ROWS + (n_experts < n_slots ? n_experts : n_slots);
+    size_t inner_bytes = n_slots * (size_t)t->inner * sizeof(float);
     if (t->form == FORM_FLOAT) n_blocks = 0;
-    size_t sizes[11] = {round_up_64(((size_t)a->n_experts + 1) * sizeof(int32_t)),
-                        index_bytes,
-                        index_bytes,
-                        inner_bytes,
-                        inner_bytes,
-                        round_up_64(n_slots * (size_t)t->hidden * sizeof(float)),
-                        round_up_64(n_experts * sizeof(int32_t)),
-                        round_up_64((n_experts + 1) * sizeof(int32_t)),
-                        round_up_64(n_blocks * sizeof(int32_t)),
-                        round_up_64(n_blocks * packed_rows_bytes(t->form, 1, t->hidden)),
-                        round_up_64(n_blocks * packed_rows_bytes(t->form, 1, t->inner))};
-    void *parts[11] = {NULL};
-    for (int i = 0; i < 11; i++) {
-        if (base) parts[i] = base + at;
-        at += sizes[i];
-    }
-    t->first = parts[0];
-    t->row_of = parts[1];
-    t->place_of = parts[2];
-    t->gate = parts[3];
-    t->up = parts[4];
-    t->down = parts[5];
-    t->touched = parts[6];
-    t->first_block = parts[7];
-    t->expert_of = parts[8];
-    t->x_blocks = parts[9];
-    t->inner_blocks = parts[10];
-    return at;
+    scratch_cursor scratch = {base, 0};
+    t->first = scratch_take(&scratch, (n_experts + 1) * sizeof *t->first);
+    t->row_of = scratch_take(&scratch, n_slots * sizeof *t->row_of);
+    t->place_of = scratch_take(&scratch, n_slots * sizeof *t->place_of);
+    t->gate = scratch_take(&scratch, inner_bytes);
+    t->up = scratch_take(&scratch, inner_bytes);
+    t->down = scratch_take(&scratch, n_slots * (size_t)t->hidden * sizeof(float));
+    t->touched = scratch_take(&scratch, n_experts * sizeof *t->touched);
+    t->first_block = scratch_take(&scratch, (n_experts + 1) * sizeof *t->first_block);
+    t->expert_of = scratch_take(&scratch, n_blocks * sizeof *t->expert_of);
+    t->x_blocks = scratch_take(&scratch, n_blocks * packed_rows_bytes(t->form, 1, t->hidden));
+    t->inner_blocks = scratch_take(&scratch, n_blocks * packed_rows_bytes(t->form, 1, t->inner));
+    return scratch.at;
 }
 
 size_t cpu_experts_scratch(const device *dev, const experts_args *args) {

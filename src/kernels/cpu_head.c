@@ -53,32 +53,22 @@ static size_t lay_out(const device *dev, const head_args *a, unsigned char *base
     for (int32_t i = 0; i < a->n_requests; i++) n_stored += is_truncated(&a->requests[i]);
     size_t n_rows = (size_t)a->n_rows, n_requests = (size_t)a->n_requests;
     size_t n_used = n_rows < 2 * n_requests ? n_rows : 2 * n_requests;
-    size_t vocab = (size_t)a->w.n_out, n_tiles = (vocab + HEAD_TILE - 1) / HEAD_TILE, at = 0;
+    size_t vocab = (size_t)a->w.n_out, n_tiles = (vocab + HEAD_TILE - 1) / HEAD_TILE;
     t->worker_floats = (n_used + 1) * HEAD_TILE;
     size_t workers = (size_t)thread_pool_size(dev->pool);
     packed_form form = matrix_form(&a->w);
-    size_t sizes[7] = {
-        round_up_64(n_rows * sizeof(int32_t)),
-        round_up_64(n_rows * sizeof(int32_t)),
-        round_up_64(n_requests * sizeof(int32_t)),
-        round_up_64(n_requests * n_tiles * sizeof(partial)),
-        round_up_64((size_t)n_stored * vocab * sizeof(float)),
-        round_up_64(workers * t->worker_floats * sizeof(float)),
-        form != FORM_FLOAT ? packed_rows_bytes(form, (int32_t)n_used, a->w.n_in) : 0};
-    void *parts[7] = {NULL};
-    for (int i = 0; i < 7; i++) {
-        if (base) parts[i] = base + at;
-        at += sizes[i];
-    }
-    t->used_rows = parts[0];
-    t->used_index = parts[1];
-    t->stored = parts[2];
-    t->partials = parts[3];
-    t->stored_logits = parts[4];
-    t->tile_logits = parts[5];
-    t->packed_rows = parts[6];
+    size_t packed_bytes =
+        form != FORM_FLOAT ? packed_rows_bytes(form, (int32_t)n_used, a->w.n_in) : 0;
+    scratch_cursor scratch = {base, 0};
+    t->used_rows = scratch_take(&scratch, n_rows * sizeof *t->used_rows);
+    t->used_index = scratch_take(&scratch, n_rows * sizeof *t->used_index);
+    t->stored = scratch_take(&scratch, n_requests * sizeof *t->stored);
+    t->partials = scratch_take(&scratch, n_requests * n_tiles * sizeof *t->partials);
+    t->stored_logits = scratch_take(&scratch, (size_t)n_stored * vocab * sizeof(float));
+    t->tile_logits = scratch_take(&scratch, workers * t->worker_floats * sizeof(float));
+    t->packed_rows = scratch_take(&scratch, packed_bytes);
     t->n_tiles = (int32_t)n_tiles;
-    return at;
+    return scratch.at;
 }
 
 size_t cpu_head_scratch(const device *dev, const head_args *args) {

@@ -43,7 +43,7 @@ static double burn_rate(device *dev, int64_t (*burn)(int64_t)) {
 
 typedef struct read_task {
     uint64_t (*read)(const unsigned char *memory, size_t n_bytes);
-    const unsigned char *memory;
+    unsigned char *memory;
     size_t part;
     uint64_t *sums;
 } read_task;
@@ -57,7 +57,7 @@ static void read_part(void *context, int i_task, int i_worker) {
 static void fill_part(void *context, int i_task, int i_worker) {
     (void)i_worker;
     const read_task *t = context;
-    memset((unsigned char *)(uintptr_t)t->memory + (size_t)i_task * t->part, i_task + 1, t->part);
+    memset(t->memory + (size_t)i_task * t->part, i_task + 1, t->part);
 }
 
 static um_status measure_read(device *dev, double *gbps, um_error *err) {

@@ -24,18 +24,13 @@ typedef struct route_scratch {
 /* Lays the scratch out; base NULL gives the size alone. */
 static size_t lay_out_route(const route_args *a, unsigned char *base, route_scratch *s) {
     size_t n_rows = a->n_rows > 0 ? (size_t)a->n_rows : 0, n_experts = (size_t)a->n_experts;
-    size_t sizes[5] = {round_up_64(n_rows * n_experts * sizeof(float)),
-                       round_up_64(n_rows * n_experts * sizeof(float)),
-                       round_up_64(n_experts * sizeof(float)),
-                       round_up_64(n_experts * sizeof(bool)), round_up_64(n_rows * sizeof(bool))};
-    void *parts[5] = {NULL};
-    size_t at = 0;
-    for (int i = 0; i < 5; i++) {
-        if (base) parts[i] = base + at;
-        at += sizes[i];
-    }
-    *s = (route_scratch){parts[0], parts[1], parts[2], parts[3], parts[4]};
-    return at;
+    scratch_cursor scratch = {base, 0};
+    s->scores = scratch_take(&scratch, n_rows * n_experts * sizeof *s->scores);
+    s->biased = scratch_take(&scratch, n_rows * n_experts * sizeof *s->biased);
+    s->block_best = scratch_take(&scratch, n_experts * sizeof *s->block_best);
+    s->stays = scratch_take(&scratch, n_experts * sizeof *s->stays);
+    s->is_done = scratch_take(&scratch, n_rows * sizeof *s->is_done);
+    return scratch.at;
 }
 
 size_t cpu_route_scratch(const device *dev, const route_args *args) {

@@ -27,13 +27,18 @@ static bool can_pack(const matrix *w) {
     return w->data && packed_is_possible(w->type, w->n_in);
 }
 
-/* Experts share one code path: all of a layer's, or none. Their rows are cut into chunks of whole
- * panels, which stay aligned with groups of the next product. */
-static bool can_pack_experts(const layer_weights *layer, int32_t n_experts) {
+static bool can_round(const matrix *w) {
+    return w->data && w->type == DTYPE_BF16 && w->n_in % PACKED_GROUP == 0 &&
+           w->n_out % PANEL_OUTS == 0;
+}
+
+/* Experts share one code path: what is done is done to all of a layer's, or to none. */
+static bool can_experts(bool (*can)(const matrix *), const layer_weights *layer,
+                        int32_t n_experts) {
     if (!layer->is_moe) return false;
     for (int32_t i = 0; i < n_experts; i++) {
         const mlp_weights *w = &layer->moe.experts[i];
-        if (!can_pack(&w->gate) || !can_pack(&w->up) || !can_pack(&w->down)) return false;
+        if (!can(&w->gate) || !can(&w->up) || !can(&w->down)) return false;
     }
     return true;
 }
@@ -43,28 +48,13 @@ static bool is_expert(const layer_weights *layer, const matrix *w, int32_t n_exp
            w <= &layer->moe.experts[n_experts - 1].down;
 }
 
-/* Experts share one code path here, too: all of a layer's or none. */
-static bool can_round(const matrix *w) {
-    return w->data && w->type == DTYPE_BF16 && w->n_in % PACKED_GROUP == 0 &&
-           w->n_out % PANEL_OUTS == 0;
-}
-
-static bool can_round_experts(const layer_weights *layer, int32_t n_experts) {
-    if (!layer->is_moe) return false;
-    for (int32_t i = 0; i < n_experts; i++) {
-        const mlp_weights *w = &layer->moe.experts[i];
-        if (!can_round(&w->gate) || !can_round(&w->up) || !can_round(&w->down)) return false;
-    }
-    return true;
-}
-
 static bool round_weights(transformer *t) {
     int32_t n_experts = t->shape.n_experts;
     bool any = can_round(&t->head);
     t->head.is_rounded = any;
     for (int32_t l = 0; l < t->shape.n_layers; l++) {
         layer_weights *layer = &t->layers[l];
-        bool rounds_experts = can_round_experts(layer, n_experts);
+        bool rounds_experts = can_experts(can_round, layer, n_experts);
         matrix *w;
         for (int32_t i = 0; (w = weight_at(layer, i, n_experts)); i++) {
             w->is_rounded = is_expert(layer, w, n_experts) ? rounds_experts : can_round(w);
@@ -100,7 +90,7 @@ static void fill(device *dev, matrix *w, unsigned char *to) {
 static size_t pack_layer(transformer *t, device *dev, int32_t i_layer, unsigned char *to) {
     layer_weights *layer = &t->layers[i_layer];
     int32_t n_experts = t->shape.n_experts;
-    bool packs_experts = can_pack_experts(layer, n_experts);
+    bool packs_experts = can_experts(can_pack, layer, n_experts);
     size_t at = 0;
     matrix *w;
     for (int32_t i = 0; (w = weight_at(layer, i, n_experts)); i++) {

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "base/rng.h"
 #include "quant/blocks.h"
 
 #define DENSE(layers, width, heads, kv, dim, mlp, tokens)                                     \
@@ -59,14 +58,9 @@ static const synthetic_shape shapes[] = {
      {DENSE(12, 768, 12, 12, 64, 2304, 50304), .rotary_dim = 64}},
 };
 
-const synthetic_shape *synthetic_at(int i) {
-    return i >= 0 && i < (int)(sizeof shapes / sizeof *shapes) ? &shapes[i] : NULL;
-}
-
 const synthetic_shape *synthetic_find(const char *name) {
-    const synthetic_shape *s;
-    for (int i = 0; (s = synthetic_at(i)); i++)
-        if (strcmp(s->name, name) == 0) return s;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        if (strcmp(shapes[i].name, name) == 0) return &shapes[i];
     return NULL;
 }
 
@@ -113,17 +107,12 @@ static void tame_block(dtype type, bool is_negative, unsigned char *block) {
 
 static void fill_float(dtype type, unsigned char *to, size_t n, uint64_t seed) {
     for (size_t i = 0; i < n; i++) {
-        uint64_t bits = noise(seed + i);
-        float value = ((float)(uint32_t)bits * 0x1p-32f - 0.5f) * 0.07f;
-        uint32_t wide;
-        memcpy(&wide, &value, sizeof wide);
+        float value = ((float)(uint32_t)noise(seed + i) * 0x1p-32f - 0.5f) * 0.07f;
         if (type == DTYPE_F32) {
-            memcpy(to + 4 * i, &wide, sizeof wide);
+            memcpy(to + 4 * i, &value, sizeof value);
             continue;
         }
-        uint16_t half = (uint16_t)(wide >> 16);
-        if (type == DTYPE_F16) /* sign, an exponent of 2^-9 to 2^-5, any mantissa */
-            half = (uint16_t)((bits & 0x83FFu) | (6 + (bits >> 20) % 5) << 10);
+        uint16_t half = type == DTYPE_F16 ? dtype_to_f16(value) : dtype_to_bf16(value);
         memcpy(to + 2 * i, &half, sizeof half);
     }
 }

@@ -19,8 +19,6 @@ typedef struct synthetic_shape {
 
 /* NULL where there is none of that name. */
 const synthetic_shape *synthetic_find(const char *name);
-/* The i-th, or NULL past the last. */
-const synthetic_shape *synthetic_at(int i);
 
 /* Fills a transformer whose shape is set: all weights of `type`, except norms (ones) and routers
  * (float32). Block types share one pool of random blocks, since every weight gets a packed twin of

@@ -30,6 +30,18 @@ const char *dtype_name(dtype type) {
     return "?";
 }
 
+bool dtype_find(const char *name, dtype *type) {
+    static const char *const names[] = {
+        [DTYPE_F32] = "f32",   [DTYPE_F16] = "f16",   [DTYPE_BF16] = "bf16", [DTYPE_Q8_0] = "q8_0",
+        [DTYPE_Q4_0] = "q4_0", [DTYPE_Q4_K] = "q4_k", [DTYPE_Q5_K] = "q5_k", [DTYPE_Q6_K] = "q6_k"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(names[i], name) != 0) continue;
+        *type = (dtype)i;
+        return true;
+    }
+    return false;
+}
+
 size_t dtype_block_len(dtype type) {
     switch (type) {
         case DTYPE_Q8_0:

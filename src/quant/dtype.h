@@ -24,6 +24,8 @@ typedef enum dtype {
 
 /* "F32", "F16", "BF16": safetensors' own names; "Q8_0", "Q4_K" ...: GGUF's. */
 const char *dtype_name(dtype type);
+/* The type of a name as options have it: "f32", "q4_k" ... False where there is none. */
+bool dtype_find(const char *name, dtype *type);
 /* Numbers in a block: 1, 32 or 256. A row of a block type is whole blocks. */
 size_t dtype_block_len(dtype type);
 /* Bytes of a block of dtype_block_len numbers. */

@@ -20,8 +20,6 @@ enum { N_PROMPT = 45, N_REQUESTS = 3 };
 static um_engine *open_shape(const char *shape, const char *type, int n_layers, int n_threads,
                              um_kv_type kv_type) {
     um_engine_options options;
-    um_engine *engine = NULL;
-    um_error err;
     um_engine_options_init(&options);
     options.synthetic = shape;
     options.synthetic_type = type;
@@ -29,9 +27,7 @@ static um_engine *open_shape(const char *shape, const char *type, int n_layers, 
     options.n_threads = n_threads;
     options.kv_type = kv_type;
     options.cache_tokens = 1024;
-    if (um_engine_open(&options, &engine, &err) != UM_OK)
-        fail_msg("%s %s: %s", shape, type, err.message);
-    return engine;
+    return recording_open_with(&options);
 }
 
 /* Three requests of different lengths and draws. */

@@ -14,20 +14,25 @@
 
 um_precision recording_precision = UM_PRECISION_FAST;
 
+um_engine *recording_open_with(const um_engine_options *options) {
+    um_engine *engine = NULL;
+    um_error err;
+    if (um_engine_open(options, &engine, &err) != UM_OK)
+        fail_msg("%s: %s", options->synthetic ? options->synthetic : options->directory,
+                 err.message);
+    return engine;
+}
+
 um_engine *recording_open_capped(const char *directory, int n_threads, int64_t cache_tokens,
                                  int32_t expert_cap) {
     um_engine_options options;
-    um_engine *engine = NULL;
-    um_error err;
     um_engine_options_init(&options);
     options.directory = directory;
     options.n_threads = n_threads;
     options.cache_tokens = cache_tokens;
     options.precision = recording_precision;
     options.expert_cap = expert_cap;
-    if (um_engine_open(&options, &engine, &err) != UM_OK)
-        fail_msg("%s: %s", directory, err.message);
-    return engine;
+    return recording_open_with(&options);
 }
 
 um_engine *recording_open(const char *directory, int n_threads, int64_t cache_tokens) {

@@ -39,6 +39,8 @@ int recording_unfold(recording *r, int32_t block_len);
 
 /* Opens an engine or fails the test. cache_tokens 0: default. */
 um_engine *recording_open(const char *directory, int n_threads, int64_t cache_tokens);
+/* The same with every option the caller's. */
+um_engine *recording_open_with(const um_engine_options *options);
 um_engine *recording_open_capped(const char *directory, int n_threads, int64_t cache_tokens,
                                  int32_t expert_cap);
 

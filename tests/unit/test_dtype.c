@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <cmocka.h>
 
@@ -187,11 +188,31 @@ static void test_finds_not_finite(void **state) {
     free(stored);
 }
 
+static void test_names(void **state) {
+    (void)state;
+    static const char *const names[] = {"f32",  "f16",  "bf16", "q8_0",
+                                        "q4_0", "q4_k", "q5_k", "q6_k"};
+    for (int i = 0; i <= DTYPE_Q6_K; i++) {
+        dtype found = (dtype)-1;
+        assert_true(dtype_find(names[i], &found));
+        assert_int_equal(found, i);
+        assert_int_equal(strcasecmp(names[i], dtype_name(found)), 0);
+        assert_false(dtype_find(dtype_name(found), &found)); /* options have small letters */
+    }
+    dtype ignored;
+    assert_false(dtype_find("q3_k", &ignored));
+    assert_false(dtype_find("", &ignored));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_16_bit_value), cmocka_unit_test(test_known_values),
-        cmocka_unit_test(test_names_and_sizes),    cmocka_unit_test(test_decodes_unaligned),
-        cmocka_unit_test(test_finds_not_finite),   cmocka_unit_test(test_rounds_to_nearest),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_every_16_bit_value),
+        cmocka_unit_test(test_known_values),
+        cmocka_unit_test(test_names_and_sizes),
+        cmocka_unit_test(test_decodes_unaligned),
+        cmocka_unit_test(test_finds_not_finite),
+        cmocka_unit_test(test_rounds_to_nearest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
