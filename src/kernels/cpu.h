@@ -86,7 +86,9 @@ typedef struct cpu_kernels {
     void (*matmul_packed)(const packed_tile *tile);
     void (*pack_bf16)(const pack_tile *tile);
     void (*matmul_bf16)(const bf16_tile *tile);
-    bool has_bf16; /* matmul_bf16 is faster than matmul here */
+    void (*pack_tiled)(const pack_tile *tile);
+    void (*matmul_tiled)(const panels_tile *tile);
+    bool has_tiles; /* products of bfloat16 are the fastest ones here */
     /* kernels/limits.h: run n_rounds and say how many operations that was; NULL: no such kernel. */
     int64_t (*burn_f32)(int64_t n_rounds);
     int64_t (*burn_int8)(int64_t n_rounds);
@@ -191,9 +193,11 @@ void limits_fill_scalar(cpu_kernels *k);
 void limits_fill_avx2(cpu_kernels *k);
 void limits_fill_avx512(cpu_kernels *k);
 void packed_fill_scalar(cpu_kernels *k);
+void tiled_fill_scalar(cpu_kernels *k);
 void packed_fill_avx2(cpu_kernels *k);
 void packed_fill_avx512(cpu_kernels *k); /* only where cpu_has_vnni */
-void packed_fill_amx(cpu_kernels *k);    /* only where cpu_has_amx */
+void tiled_fill_amx(cpu_kernels *k);     /* only where cpu_has_amx */
+void bf16_fill_amx(cpu_kernels *k);      /* only where cpu_has_amx */
 void matmul_fill_scalar(cpu_kernels *k);
 void matmul_fill_avx2(cpu_kernels *k);
 void matmul_fill_avx512(cpu_kernels *k);

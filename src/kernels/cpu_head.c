@@ -56,7 +56,7 @@ static size_t lay_out(const device *dev, const head_args *a, unsigned char *base
     size_t vocab = (size_t)a->w.n_out, n_tiles = (vocab + HEAD_TILE - 1) / HEAD_TILE;
     t->worker_floats = (n_used + 1) * HEAD_TILE;
     size_t workers = (size_t)thread_pool_size(dev->pool);
-    packed_form form = matrix_form(&a->w);
+    packed_form form = a->w.form;
     size_t packed_bytes =
         form != FORM_FLOAT ? packed_rows_bytes(form, (int32_t)n_used, a->w.n_in) : 0;
     scratch_cursor scratch = {base, 0};
@@ -86,7 +86,7 @@ static void use_row(head_task *t, int32_t row) {
 
 static void multiply(const head_task *t, int32_t first, int32_t n, float *logits, int i_worker) {
     const head_args *a = t->args;
-    if (matrix_form(&a->w) != FORM_FLOAT) {
+    if (a->w.form != FORM_FLOAT) {
         cpu_packed_panels(t->kernels, logits, HEAD_TILE, t->packed_rows, &a->w, NULL, t->n_used,
                           first / PANEL_OUTS, (first + n + PANEL_OUTS - 1) / PANEL_OUTS);
         return;
@@ -289,7 +289,7 @@ um_status cpu_head(device *dev, const head_args *args, void *scratch) {
         if (q->guide_row >= 0) use_row(&task, q->guide_row);
         task.stored[i] = is_truncated(q) ? task.n_stored++ : -1;
     }
-    packed_form form = matrix_form(&args->w);
+    packed_form form = args->w.form;
     if (form != FORM_FLOAT)
         cpu_pack_gathered(dev, form, task.packed_rows, args->x, task.used_rows, task.n_used,
                           args->w.n_in);

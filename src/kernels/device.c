@@ -37,6 +37,7 @@ void cpu_fill_scalar(cpu_kernels *k) {
     k->name = "scalar";
     matmul_fill_scalar(k);
     packed_fill_scalar(k);
+    tiled_fill_scalar(k);
     limits_fill_scalar(k);
     rows_fill_scalar(k);
     attention_fill_scalar(k);
@@ -84,7 +85,7 @@ um_status device_open(int n_threads, device **out, um_error *err) {
     cpu->kernels = kernels;
     cpu->base.ops = &cpu_ops;
     cpu->base.tier = cpu->kernels.name;
-    cpu->base.has_bf16 = cpu->kernels.has_bf16;
+    cpu->base.has_tiles = cpu->kernels.has_tiles;
     *out = &cpu->base;
     return UM_OK;
 }

@@ -18,7 +18,8 @@ struct kernel_ops;
 typedef struct device {
     const struct kernel_ops *ops; /* kernels/ops.h */
     const char *tier;             /* "scalar", "avx2", "avx512", "amx" */
-    bool has_bf16;                /* weights of bfloat16 are faster with rounded activations */
+    bool has_tiles;               /* products of bfloat16 are the fastest ones: FORM_BF16 and
+                                     FORM_TILE instead of FORM_FLOAT and FORM_INT8 */
     thread_pool *pool;            /* owned */
 } device;
 

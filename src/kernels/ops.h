@@ -34,13 +34,9 @@ typedef struct matrix {
     const void *data;
     dtype type;
     int32_t n_out, n_in;
-    const unsigned char *packed; /* NULL: none */
-    bool is_rounded;             /* of bfloat16, and meets activations rounded to bfloat16 */
+    const unsigned char *packed; /* FORM_INT8 and FORM_TILE; else NULL */
+    packed_form form;            /* of the activations that it meets */
 } matrix;
-
-static inline packed_form matrix_form(const matrix *w) {
-    return w->packed ? FORM_INT8 : w->is_rounded ? FORM_BF16 : FORM_FLOAT;
-}
 
 /* One sequence's pages: page i holds positions i * KV_PAGE_LEN onward. */
 typedef struct kv_table {

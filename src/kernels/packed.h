@@ -34,9 +34,25 @@
  *
  * in float32, from y = 0; the bias is added last. Every tier gives these bits.
  *
- * Weights of bfloat16 need no packing; where a tier says so (cpu_kernels.has_bf16) they meet
+ * Weights of bfloat16 need no packing; where a tier says so (cpu_kernels.has_tiles) they meet
  * activations rounded to bfloat16 (nearest, ties to even). Those come in blocks of 16 rows, too; a
  * group's record is [16 pairs of numbers, 16 rows, 2]. Sums are float32, in the tier's own order.
+ *
+ * FORM_TILE: where tiles multiply bfloat16, packed weights are dequantized in front of them, and
+ * activations are rounded as above: a group's record is [16 rows, 32] with the middle numbers of
+ * each quad swapped, each number times 2^TILE_SHIFT (so numbers from 2^40 on become infinite, and
+ * the product NaN). A weight becomes, for output o,
+ *
+ *   e    = exponent of the largest |scale| of o's groups (K types: of the largest |d| or |dmin| of
+ *          its supers, plus 7); -126 where all are 0
+ *   s    = f16(scale 2^-e), K types f16((d sc) 2^-e); m = f16((dmin m) 2^-e)
+ *   w    = f16(q s), Q4_K and Q5_K f16(q s - m), where q = u - zero
+ *   tile = w rounded to 8 significant bits, ties away from zero, times 2^-112: float16 shifted by
+ *          three bits is bfloat16 with an exponent that is too small by 112. Below 2^-14, zero.
+ *   y    = (sum of tile x) 2^(e + 112 - TILE_SHIFT) + bias
+ *
+ * in float32, in the tier's own order; NaN where a scale of o is not finite. An f16 product is
+ * rounded once, so 8 bits of a weight are right but for one in 16 ties.
  */
 #ifndef KERNELS_PACKED_H
 #define KERNELS_PACKED_H
@@ -87,12 +103,15 @@ void packed_fill_panel(dtype type, const void *data, int32_t n_out, int32_t n_in
 /* What activations a weight meets. */
 typedef enum packed_form {
     FORM_FLOAT = 0, /* as they are */
-    FORM_INT8 = 1,
-    FORM_BF16 = 2
+    FORM_INT8 = 1,  /* quantized to 8 bits; packed weights */
+    FORM_BF16 = 2,  /* rounded to bfloat16; weights of bfloat16 */
+    FORM_TILE = 3   /* rounded to bfloat16; packed weights, dequantized */
 } packed_form;
 
+enum { TILE_SHIFT = 88 };
+
 static inline size_t packed_record_bytes(packed_form form) {
-    return form == FORM_BF16 ? RECORD_BF16_BYTES : RECORD_BYTES;
+    return form == FORM_INT8 ? RECORD_BYTES : RECORD_BF16_BYTES;
 }
 
 /* Blocks of n_rows rows, and their bytes: n_blocks * n_groups records. */
@@ -122,6 +141,17 @@ typedef struct packed_tile {
     dtype type;
     int32_t n_groups, n_rows, n_outs; /* n_rows, n_outs at most 16 */
 } packed_tile;
+
+/* All blocks of rows by some panels; FORM_TILE. */
+typedef struct panels_tile {
+    float *y; /* row r at y + r * y_stride */
+    size_t y_stride;
+    const unsigned char *blocks; /* all n_rows rows */
+    const unsigned char *panels; /* the first one */
+    const float *bias;           /* [n_outs] or NULL */
+    dtype type;
+    int32_t n_rows, n_in, n_outs; /* n_outs may end within a panel */
+} panels_tile;
 
 /* Rows in blocks by weights [n_outs, n_in] of bfloat16. n_outs at least 16, n_in whole groups. */
 typedef struct bf16_tile {

@@ -51,14 +51,15 @@ static bool is_expert(const layer_weights *layer, const matrix *w, int32_t n_exp
 static bool round_weights(transformer *t) {
     int32_t n_experts = t->shape.n_experts;
     bool any = can_round(&t->head);
-    t->head.is_rounded = any;
+    if (any) t->head.form = FORM_BF16;
     for (int32_t l = 0; l < t->shape.n_layers; l++) {
         layer_weights *layer = &t->layers[l];
         bool rounds_experts = can_experts(can_round, layer, n_experts);
         matrix *w;
         for (int32_t i = 0; (w = weight_at(layer, i, n_experts)); i++) {
-            w->is_rounded = is_expert(layer, w, n_experts) ? rounds_experts : can_round(w);
-            any |= w->is_rounded;
+            if (is_expert(layer, w, n_experts) ? !rounds_experts : !can_round(w)) continue;
+            w->form = FORM_BF16;
+            any = true;
         }
     }
     return any;
@@ -79,11 +80,18 @@ static void fill_part(void *context, int i_task, int i_worker) {
         packed_fill_panel(w->type, w->data, w->n_out, w->n_in, p, t->to + (size_t)p * panel_bytes);
 }
 
-static void fill(device *dev, matrix *w, unsigned char *to) {
+static void fill(device *dev, matrix *w, packed_form form, unsigned char *to) {
     fill_task task = {w, to};
     int n_tasks = (packed_panels(w->n_out) + PANELS_A_TASK - 1) / PANELS_A_TASK;
     thread_pool_run(dev->pool, fill_part, &task, n_tasks);
     w->packed = to;
+    w->form = form;
+}
+
+/* Dequantizing a panel for the tiles takes as long as meeting some ten rows without them: an expert
+ * has two to four of a block's rows, other weights have all of them. */
+static packed_form form_of(const device *dev, bool is_expert) {
+    return dev->has_tiles && !is_expert ? FORM_TILE : FORM_INT8;
 }
 
 /* Packs a layer's weights one after another into `to`; NULL: only adds up their bytes. */
@@ -95,7 +103,7 @@ static size_t pack_layer(transformer *t, device *dev, int32_t i_layer, unsigned 
     matrix *w;
     for (int32_t i = 0; (w = weight_at(layer, i, n_experts)); i++) {
         if (is_expert(layer, w, n_experts) ? !packs_experts : !can_pack(w)) continue;
-        if (to) fill(dev, w, to + at);
+        if (to) fill(dev, w, form_of(dev, is_expert(layer, w, n_experts)), to + at);
         at += packed_bytes(w->type, w->n_out, w->n_in);
     }
     return at;
@@ -113,7 +121,7 @@ um_status transformer_pack(transformer *t, device *dev, um_progress_fn progress,
     if (!t->packed) FAIL(UM_NO_MEMORY, err, "no memory for the packed weights' table");
     size_t total = head_bytes(t), done = 0;
     for (int32_t i = 0; i < n_layers; i++) total += pack_layer(t, dev, i, NULL);
-    t->has_packed = (dev->has_bf16 && round_weights(t)) || total > 0;
+    t->has_packed = (dev->has_tiles && round_weights(t)) || total > 0;
     for (int32_t i = 0; i <= n_layers; i++) {
         size_t n_bytes = i < n_layers ? pack_layer(t, dev, i, NULL) : head_bytes(t);
         if (n_bytes == 0) continue;
@@ -121,7 +129,7 @@ um_status transformer_pack(transformer *t, device *dev, um_progress_fn progress,
         if (i < n_layers)
             pack_layer(t, dev, i, t->packed[i]);
         else
-            fill(dev, &t->head, t->packed[i]);
+            fill(dev, &t->head, form_of(dev, false), t->packed[i]);
         done += n_bytes;
         if (progress) progress(user, "packing", (int64_t)done, (int64_t)total);
     }

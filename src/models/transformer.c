@@ -71,7 +71,7 @@ typedef struct source {
 
 static um_status project(device *dev, float *y, source *from, const matrix *w, const float *bias) {
     const kernel_ops *ops = dev->ops;
-    packed_form form = matrix_form(w);
+    packed_form form = w->form;
     if (form == FORM_FLOAT) return ops->linear(dev, y, from->x, w, bias, from->n_rows);
     if (from->form != form)
         TRY(ops->pack_rows(dev, form, from->packed, from->x, from->n_rows, w->n_in));

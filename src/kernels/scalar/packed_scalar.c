@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/cpu.h"
+#include "kernels/scalar/packed_scalar.h"
 
 static void put_f32(unsigned char *record, int at, int r, float value) {
     memcpy(record + at + 4 * r, &value, sizeof value);
@@ -60,28 +61,12 @@ static void pack(const pack_tile *t) {
                        r);
 }
 
-/* Number i of output o in a group, unsigned. */
-static int32_t number_at(dtype type, const unsigned char *quants, int o, int i) {
-    int quad = i / 4, byte = 4 * o + i % 4;
-    if (type == DTYPE_Q8_0) return quants[64 * quad + byte];
-    int32_t u = quants[64 * (quad / 2) + byte] >> (quad % 2 * 4) & 15;
-    if (type == DTYPE_Q5_K) u |= (quants[256 + byte] >> quad & 1) << 4;
-    if (type == DTYPE_Q6_K) u |= (quants[256 + 64 * (quad / 4) + byte] >> (quad % 4 * 2) & 3) << 4;
-    return u;
-}
-
 static int32_t sum_of(dtype type, const unsigned char *quants, const unsigned char *record, int r,
                       int o, int first, int n) {
     int32_t sum = 0;
     for (int i = first; i < first + n; i++)
         sum += number_at(type, quants, o, i) * (int8_t)record[PACKED_GROUP * r + i];
     return sum;
-}
-
-static float half_at(const unsigned char *halves, int o) {
-    uint16_t bits;
-    memcpy(&bits, halves + 2 * o, sizeof bits);
-    return dtype_from_f16(bits);
 }
 
 static float product(const packed_tile *t, int r, int o) {
@@ -135,12 +120,6 @@ static void pack_bf16(const pack_tile *t) {
                     t->records + (size_t)g * RECORD_BF16_BYTES + 64 * (i / 2) + 4 * r + 2 * (i % 2),
                     &bits, sizeof bits);
             }
-}
-
-static float bf16_at(const unsigned char *numbers, size_t i) {
-    uint16_t bits;
-    memcpy(&bits, numbers + 2 * i, sizeof bits);
-    return dtype_from_bf16(bits);
 }
 
 static void matmul_bf16(const bf16_tile *t) {
