@@ -7,15 +7,19 @@
  * quads of the 16 outputs side by side (64 bytes): what one vpdpbusd, or one row of a tile, eats.
  * Numbers are stored unsigned, u = q + zero.
  *
- *   panel     quants [n_groups, quant bytes] | scales [n_groups, 32] | supers [n_groups / 8, 64]
- *   quants    Q8_0          8 quads of bytes                                      512 bytes, zero
- * 128 Q4_0          4 x 64: quad 2j in the low nibbles, quad 2j+1 in the high ones  256, zero 8
- *             Q4_K          the same                                                   256, zero 0
- *             Q5_K          the same and 64 bytes: bit j is the fifth bit of quad j    320, zero 0
- *             Q6_K          the same and 2 x 64 bytes: bits 2(j % 4) of part j / 4     384, zero 32
- *   scales    Q8_0, Q4_0    f16 [16];  Q4_K, Q5_K: u8 sc [16], u8 m [16]
- *             Q6_K          i8 [16] of the group's first half, i8 [16] of its second
- *   supers    K types only: f16 d [16], f16 dmin [16] (Q6_K: zeros), of 8 groups
+ *   panel      exponents f32 [16] (FORM_TILE) | quants [n_groups, quant bytes]
+ *              | scales [n_groups, 32] | supers [n_groups / 8, 64]
+ *   quants
+ *     Q8_0       8 quads of bytes: 512 bytes, zero 128
+ *     Q4_0       4 x 64: quad 2j in the low nibbles, 2j + 1 in the high ones: 256, zero 8
+ *     Q4_K       the same, zero 0
+ *     Q5_K       the same and 64 bytes: bit j is the fifth bit of quad j: 320, zero 0
+ *     Q6_K       the same and 2 x 64: bits 2(j % 4) of part j / 4 are quad j's: 384, zero 32
+ *   scales
+ *     Q8_0, Q4_0 f16 [16]
+ *     Q4_K, Q5_K u8 sc [16], u8 m [16]
+ *     Q6_K       i8 [16] of the group's first half, i8 [16] of its second
+ *   supers       K types: f16 d [16], f16 dmin [16] (Q6_K: zeros), of 8 groups
  *
  * Activations are quantized by row and group of 32: d = max |x| / 127, q = x * (127 / max |x|),
  * rounded to nearest, ties to even. They come in blocks of 16 rows; a group of a block is a record
@@ -44,7 +48,7 @@
  * the product NaN). A weight becomes, for output o,
  *
  *   e    = exponent of the largest |scale| of o's groups (K types: of the largest |d| or |dmin| of
- *          its supers, plus 7); -126 where all are 0
+ *          its supers, plus 7); -126 where all are 0, NaN where one is not finite
  *   s    = f16(scale 2^-e), K types f16((d sc) 2^-e); m = f16((dmin m) 2^-e)
  *   w    = f16(q s), Q4_K and Q5_K f16(q s - m), where q = u - zero
  *   tile = w rounded to 8 significant bits, ties away from zero, times 2^-112: float16 shifted by
@@ -68,6 +72,7 @@ enum {
     PACKED_ROWS = 16, /* rows of a block of activations */
     PACKED_GROUP = 32,
     PACKED_SUPER = 8, /* groups of a K type's block */
+    PACKED_HEADER_BYTES = 64,
     PACKED_SCALE_BYTES = 32,
     PACKED_SUPER_BYTES = 64,
     /* offsets into a record of activations */
@@ -88,6 +93,14 @@ bool packed_is_possible(dtype type, int32_t n_in);
 size_t packed_quant_bytes(dtype type);
 size_t packed_panel_bytes(dtype type, int32_t n_in);
 size_t packed_bytes(dtype type, int32_t n_out, int32_t n_in);
+
+/* Where the parts of group g are, from the start of a panel; super only where the type has them. */
+typedef struct packed_group {
+    size_t quants, scale, super;
+} packed_group;
+packed_group packed_group_at(dtype type, int32_t n_in, int32_t g);
+/* Sets a panel's exponents by its scales. */
+void packed_set_exponents(dtype type, int32_t n_in, unsigned char *panel);
 
 static inline int32_t packed_panels(int32_t n_out) {
     return (n_out + PANEL_OUTS - 1) / PANEL_OUTS;

@@ -79,8 +79,9 @@ static void test_extremes(void **state) {
     for (int k = 0; k < N_TYPES; k++) {
         weight made = make_weight(types[k], OUT, IN, 1);
         /* All quants at their ends; scales are left as they are. */
-        unsigned char *quants = made.packed;
-        memset(quants, 0xFF, (size_t)IN / PACKED_GROUP * packed_quant_bytes(types[k]));
+        for (int32_t g = 0; g < IN / PACKED_GROUP; g++)
+            memset((unsigned char *)made.packed + packed_group_at(types[k], IN, g).quants, 0xFF,
+                   packed_quant_bytes(types[k]));
         for (int t = 0; t < N_TIERS; t++) {
             device *dev = check_open(check_tier(t), 1);
             if (!dev) continue;

@@ -106,17 +106,18 @@ static void test_extremes(void **state) {
     for (int k = 0; k < N_TYPES; k++)
         for (int fill = 0; fill <= 0xFF; fill += 0xFF) {
             weight made = make_tiled(types[k], OUT, IN, 1);
-            unsigned char *panel = made.packed;
-            size_t quant_bytes = IN / PACKED_GROUP * packed_quant_bytes(types[k]);
-            memset(panel, fill, quant_bytes);
-            for (int g = 0; g < IN / PACKED_GROUP; g += 3) /* some scales of zero */
-                memset(panel + quant_bytes + g * PACKED_SCALE_BYTES, 0, PACKED_SCALE_BYTES);
-            for (int o = 0; o < 8 && !packed_has_supers(types[k]); o++) {
+            for (int32_t g = 0; g < IN / PACKED_GROUP; g++) {
+                packed_group at = packed_group_at(types[k], IN, g);
+                unsigned char *panel = made.packed;
                 uint16_t tiny = dtype_to_f16(6e-8f), huge = dtype_to_f16(60000.0f);
-                unsigned char *scales = panel + quant_bytes + 2 * o;
-                memcpy(scales + PACKED_SCALE_BYTES, &tiny, 2);
-                if (o % 2) memcpy(scales + 2 * PACKED_SCALE_BYTES, &huge, 2);
+                memset(panel + at.quants, fill, packed_quant_bytes(types[k]));
+                if (g % 3 == 0) memset(panel + at.scale, 0, PACKED_SCALE_BYTES);
+                for (int o = 0; o < 8 && !packed_has_supers(types[k]); o++) {
+                    if (g == 1) memcpy(panel + at.scale + 2 * o, &tiny, 2);
+                    if (g == 2 && o % 2) memcpy(panel + at.scale + 2 * o, &huge, 2);
+                }
             }
+            packed_set_exponents(types[k], IN, made.packed);
             double expected[ROWS * OUT];
             for (int t = 0; t < N_TIERS; t++) {
                 device *dev = check_open(check_tier(t), 1);
@@ -145,9 +146,10 @@ static void test_not_finite(void **state) {
     for (int k = 0; k < N_TYPES; k++) {
         weight made = make_tiled(types[k], OUT, IN, 2);
         uint16_t bad = k % 2 ? 0x7C00 : 0x7E00; /* infinity, NaN */
-        size_t at = IN / PACKED_GROUP * packed_quant_bytes(types[k]);
-        if (packed_has_supers(types[k])) at += IN / PACKED_GROUP * PACKED_SCALE_BYTES;
-        memcpy((unsigned char *)made.packed + at + 2 * 7, &bad, 2);
+        packed_group at = packed_group_at(types[k], IN, 5);
+        size_t where = packed_has_supers(types[k]) ? at.super : at.scale;
+        memcpy((unsigned char *)made.packed + where + 2 * 7, &bad, 2);
+        packed_set_exponents(types[k], IN, made.packed);
         for (int t = 0; t < N_TIERS; t++) {
             device *dev = check_open(check_tier(t), 1);
             if (!dev) continue;

@@ -70,15 +70,12 @@ static int32_t sum_of(dtype type, const unsigned char *quants, const unsigned ch
 }
 
 static float product(const packed_tile *t, int r, int o) {
-    size_t quant_bytes = packed_quant_bytes(t->type);
-    const unsigned char *scales = t->panel + (size_t)t->n_groups * quant_bytes;
-    const unsigned char *supers = scales + (size_t)t->n_groups * PACKED_SCALE_BYTES;
     float y = 0.0f;
     for (int32_t g = 0; g < t->n_groups; g++) {
-        const unsigned char *quants = t->panel + (size_t)g * quant_bytes;
+        packed_group at = packed_group_at(t->type, t->n_groups * PACKED_GROUP, g);
+        const unsigned char *quants = t->panel + at.quants;
+        const unsigned char *scale = t->panel + at.scale, *super = t->panel + at.super;
         const unsigned char *record = t->records + (size_t)g * RECORD_BYTES;
-        const unsigned char *scale = scales + (size_t)g * PACKED_SCALE_BYTES;
-        const unsigned char *super = supers + (size_t)(g / PACKED_SUPER) * PACKED_SUPER_BYTES;
         float d = get_f32(record, RECORD_D, r);
         if (t->type == DTYPE_Q6_K) {
             for (int half = 0; half < 2; half++) {

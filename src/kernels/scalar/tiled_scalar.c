@@ -21,25 +21,6 @@ static void pack(const pack_tile *t) {
             }
 }
 
-/* The exponent of an output's largest scale; not finite where a scale is not. */
-static float exponent_of(dtype type, const unsigned char *scales, const unsigned char *supers,
-                         int32_t n_groups, int o) {
-    float top = 0.0f;
-    for (int32_t g = 0; g < n_groups; g++) {
-        const unsigned char *super = supers + (size_t)(g / PACKED_SUPER) * PACKED_SUPER_BYTES;
-        float size = fabsf(half_at(scales + (size_t)g * PACKED_SCALE_BYTES, o));
-        if (packed_has_supers(type)) {
-            float min = fabsf(half_at(super + 32, o));
-            size = fabsf(half_at(super, o));
-            if (!(size >= min)) size = isnan(size) ? size : min;
-        }
-        if (!isfinite(size)) return NAN;
-        if (size > top) top = size;
-    }
-    if (top == 0.0f) return -126.0f;
-    return logbf(top) + (packed_has_supers(type) ? 7.0f : 0.0f);
-}
-
 static float to_half(float value) {
     return dtype_from_f16(dtype_to_f16(value));
 }
@@ -52,13 +33,11 @@ static float tile_number(float half) {
     return dtype_from_bf16((uint16_t)((bits & 0x8000) | size));
 }
 
-static float tile_weight(const panels_tile *t, const unsigned char *panel, int32_t n_groups,
-                         float e, int32_t g, int i, int o) {
-    const unsigned char *scale = panel + (size_t)n_groups * packed_quant_bytes(t->type);
-    const unsigned char *super = scale + (size_t)n_groups * PACKED_SCALE_BYTES +
-                                 (size_t)(g / PACKED_SUPER) * PACKED_SUPER_BYTES;
-    const unsigned char *quants = panel + (size_t)g * packed_quant_bytes(t->type);
-    scale += (size_t)g * PACKED_SCALE_BYTES;
+static float tile_weight(const panels_tile *t, const unsigned char *panel, float e, int32_t g,
+                         int i, int o) {
+    packed_group at = packed_group_at(t->type, t->n_in, g);
+    const unsigned char *scale = panel + at.scale, *super = panel + at.super;
+    const unsigned char *quants = panel + at.quants;
     int32_t u = number_at(t->type, quants, o, i);
     float s = half_at(scale, o), m = 0.0f;
     if (t->type == DTYPE_Q8_0) u -= 128;
@@ -80,9 +59,8 @@ static void matmul(const panels_tile *t) {
         int o = out % PANEL_OUTS;
         const unsigned char *panel =
             t->panels + (size_t)(out / PANEL_OUTS) * packed_panel_bytes(t->type, t->n_in);
-        const unsigned char *scales = panel + (size_t)n_groups * packed_quant_bytes(t->type);
-        float e = exponent_of(t->type, scales, scales + (size_t)n_groups * PACKED_SCALE_BYTES,
-                              n_groups, o);
+        float e;
+        memcpy(&e, panel + sizeof e * (size_t)o, sizeof e);
         for (size_t r = 0; r < (size_t)t->n_rows; r++) {
             const unsigned char *x =
                 t->blocks + r / PACKED_ROWS * block_bytes + r % PACKED_ROWS * 64;
@@ -90,7 +68,7 @@ static void matmul(const panels_tile *t) {
             for (int32_t i = 0; i < t->n_in && isfinite(e); i++) {
                 int32_t g = i / PACKED_GROUP, at = i % PACKED_GROUP;
                 int number = at / 4 * 4 + QUAD_ORDER[at % 4];
-                y += tile_weight(t, panel, n_groups, e, g, number, o) *
+                y += tile_weight(t, panel, e, g, number, o) *
                      bf16_at(x + (size_t)g * RECORD_BF16_BYTES, (size_t)at);
             }
             y = ldexpf(y, (isfinite(e) ? (int)e : 0) + 112 - TILE_SHIFT);

@@ -139,7 +139,8 @@ INLINE void group_of(const packed_tile *t, dtype type, int half, const unsigned 
 
 INLINE void tile_of(const packed_tile *t, dtype type) {
     const size_t quant_bytes = packed_quant_bytes(type);
-    const unsigned char *scales = t->panel + (size_t)t->n_groups * quant_bytes;
+    const unsigned char *quants = t->panel + PACKED_HEADER_BYTES;
+    const unsigned char *scales = quants + (size_t)t->n_groups * quant_bytes;
     const unsigned char *supers = scales + (size_t)t->n_groups * PACKED_SCALE_BYTES;
     for (int half = 0; half < 2; half++) {
         int32_t n_outs = t->n_outs - 8 * half < 8 ? t->n_outs - 8 * half : 8;
@@ -147,7 +148,7 @@ INLINE void tile_of(const packed_tile *t, dtype type) {
         __m256 y[PACKED_ROWS];
         for (int r = 0; r < PACKED_ROWS; r++) y[r] = _mm256_setzero_ps();
         for (int32_t g = 0; g < t->n_groups; g++)
-            group_of(t, type, half, t->panel + (size_t)g * quant_bytes,
+            group_of(t, type, half, quants + (size_t)g * quant_bytes,
                      scales + (size_t)g * PACKED_SCALE_BYTES,
                      supers + (size_t)(g / PACKED_SUPER) * PACKED_SUPER_BYTES,
                      t->records + (size_t)g * RECORD_BYTES, y);

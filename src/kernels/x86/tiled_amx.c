@@ -45,30 +45,12 @@ typedef struct column {
     __m512 exponents;             /* e of kernels/packed.h */
 } column;
 
-/* The bits of all |f16| of `n` vectors of 16, the largest for each lane: NaN above infinity. */
-INLINE __m256i largest_half(const unsigned char *halves, int32_t n, size_t stride) {
-    const __m256i size = _mm256_set1_epi16(0x7FFF);
-    __m256i top = _mm256_setzero_si256();
-    for (int32_t i = 0; i < n; i++, halves += stride)
-        top =
-            _mm256_max_epu16(top, _mm256_and_si256(_mm256_load_si256((const void *)halves), size));
-    return top;
-}
-
 static column column_of(dtype type, const unsigned char *panel, const unsigned char *next,
                         const unsigned char *records, int32_t n_groups) {
-    column c = {.quants = panel, .next = next, .records = records};
-    c.scales = panel + (size_t)n_groups * packed_quant_bytes(type);
+    column c = {.next = next, .records = records, .exponents = _mm512_load_ps(panel)};
+    c.quants = panel + PACKED_HEADER_BYTES;
+    c.scales = c.quants + (size_t)n_groups * packed_quant_bytes(type);
     c.supers = c.scales + (size_t)n_groups * PACKED_SCALE_BYTES;
-    bool has_supers = packed_has_supers(type);
-    __m256i top =
-        has_supers ? _mm256_max_epu16(
-                         largest_half(c.supers, n_groups / PACKED_SUPER, PACKED_SUPER_BYTES),
-                         largest_half(c.supers + 32, n_groups / PACKED_SUPER, PACKED_SUPER_BYTES))
-                   : largest_half(c.scales, n_groups, PACKED_SCALE_BYTES);
-    __m512 e = _mm512_getexp_ps(_mm512_cvtph_ps(top));
-    if (has_supers) e = _mm512_add_ps(e, _mm512_set1_ps(7.0f));
-    c.exponents = _mm512_max_ps(_mm512_set1_ps(-126.0f), e); /* this way a NaN stays */
     return c;
 }
 
