@@ -321,9 +321,9 @@ typedef enum um_request_attention {
 typedef enum um_precision {
     UM_PRECISION_REFERENCE = 0, /* float32 activations and sums over the stored weights */
     /* The default. Weights of block types (GGUF's Q8_0, Q4_K ...) are repacked when the model is
-     * opened, and meet activations quantized to 8 bits by row and group of 32. Weights of bfloat16
-     * meet activations rounded to bfloat16 where the processor is faster so (AMX). All else as
-     * above. */
+     * opened, and meet activations quantized to 8 bits by row and group of 32. Where the processor
+     * is faster so (AMX), they are dequantized to bfloat16 instead, but for experts, and meet
+     * activations rounded to bfloat16, as do weights of bfloat16. All else as above. */
     UM_PRECISION_FAST = 1
 } um_precision;
 
@@ -383,7 +383,7 @@ typedef struct um_engine um_engine;
 typedef struct um_request um_request;
 
 /* Progress of a long operation: `what` is "loading" (done and total are bytes), then, where weights
- * are repacked, "packing" (bytes). Called from the
+ * are repacked, "packing" (bytes); or "reading packed weights". Called from the
  * thread that called the library. */
 typedef void (*um_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
@@ -405,6 +405,11 @@ typedef struct um_engine_options {
     const char *synthetic_type; /* f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k */
     int32_t synthetic_layers;   /* 0: all; fewer take less memory, and measured times are scaled */
     um_kv_type kv_type;
+    /* NULL, or a file for packed weights: where it was written for this model and is whole, weights
+     * are read from it and not packed anew; else it is written, to be there next time (UM_IO where
+     * that fails). About as large as the weights. For this machine's use: whoever can write to it
+     * decides what the model computes. Not kept. */
+    const char *pack_cache;
     um_progress_fn progress; /* may be NULL */
     void *progress_user;
 } um_engine_options;

@@ -169,9 +169,13 @@ const option_spec option_table[OPTION_COUNT] = {
         "expert-cap", 1, INT_MAXIMUM, RUN | LOGITS | SCORE | BENCH,
         "mixtures of experts: the positions of a block reach at most N experts of a layer, an "
         "approximation that reads fewer weights (no bound)"),
+    [OPTION_PACK_CACHE] =
+        TEXT("pack-cache", "FILE", RUN | LOGITS | SCORE | BENCH,
+             "quantized weights as this processor wants them: read from FILE where it was "
+             "written for this model, else written to it; the next start is faster"),
     [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS | SCORE | BENCH,
-                                "fast (the default): 8-bit activations where weights are "
-                                "quantized; reference: float32 throughout"),
+                                "fast (the default): activations of 8 bits, or of bfloat16 "
+                                "with AMX, where weights are quantized; reference: float32"),
     [OPTION_KV_TYPE] =
         CHOICE("kv-type", "auto|f32|bf16|int8", RUN | LOGITS | INSPECT | SCORE | BENCH,
                "how the cache stores keys and values (auto: f32, or bf16 with "

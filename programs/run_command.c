@@ -9,6 +9,7 @@
 #include "programs/commands.h"
 #include "programs/conversation.h"
 #include "programs/dialogue.h"
+#include "programs/engine_settings.h"
 #include "programs/ids.h"
 #include "programs/interrupt.h"
 #include "programs/policy_options.h"
@@ -58,16 +59,8 @@ static um_status cache_tokens(const options *o, const um_request_options *r, siz
 static um_status open_engine(const options *o, int64_t n_cache_tokens, progress *p,
                              um_engine **engine, um_error *err) {
     um_engine_options settings;
-    um_engine_options_init(&settings);
-    settings.directory = options_text(o, OPTION_MODEL);
-    settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
-    settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
-    settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
-    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
+    engine_settings(o, p, &settings);
     settings.cache_tokens = n_cache_tokens;
-    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
-    settings.progress = progress_load;
-    settings.progress_user = p;
     um_status status = um_engine_open(&settings, engine, err);
     progress_clear(p);
     return status;

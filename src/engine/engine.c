@@ -117,7 +117,11 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
     int32_t n_pages = (int32_t)((n_tokens + KV_PAGE_LEN - 1) / KV_PAGE_LEN);
     TRY(check_memory(engine->mdl, (int64_t)n_pages * KV_PAGE_LEN,
                      options->precision == UM_PRECISION_FAST, err));
-    if (!options->synthetic)
+    bool is_fast = options->precision == UM_PRECISION_FAST, is_read = false;
+    if (options->pack_cache)
+        TRY(model_read_packed(engine->mdl, engine->dev, options->pack_cache, options->progress,
+                              options->progress_user, &is_read, err));
+    if (!options->synthetic && !is_read)
         TRY(model_check_weights(engine->mdl, engine->dev, options->progress, options->progress_user,
                                 err));
     TRY(page_pool_create(engine->dev, stored_as(engine->kv_type), info->n_layers, info->n_kv_heads,
@@ -130,8 +134,10 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
     int64_t n_longest = 2 * (int64_t)info->context;
     TRY(model_prepare(engine->mdl, (int32_t)(n_positions < n_longest ? n_positions : n_longest),
                       err));
-    return model_pack(engine->mdl, engine->dev, options->precision == UM_PRECISION_FAST,
-                      options->progress, options->progress_user, err);
+    TRY(model_pack(engine->mdl, engine->dev, is_fast && !is_read, options->progress,
+                   options->progress_user, err));
+    if (!options->pack_cache || is_read) return UM_OK;
+    return model_write_packed(engine->mdl, engine->dev, options->pack_cache, err);
 }
 
 um_status um_engine_open(const um_engine_options *options, um_engine **out, um_error *err) {
@@ -140,6 +146,13 @@ um_status um_engine_open(const um_engine_options *options, um_engine **out, um_e
     if (options->precision != UM_PRECISION_REFERENCE && options->precision != UM_PRECISION_FAST)
         FAIL(UM_INVALID, err, "precision: expected reference (0) or fast (1), found %d",
              (int)options->precision);
+    if (options->pack_cache && (options->synthetic || options->precision != UM_PRECISION_FAST)) {
+        um_error_set(err, UM_INVALID,
+                     "pack_cache: expected a model's files and the fast precision, found %s",
+                     options->synthetic ? "a synthetic model" : "the reference precision");
+        um_error_at(err, "pack_cache", -1);
+        return UM_INVALID;
+    }
     um_kv_type stored;
     TRY(resolve_kv_type(options, &stored, err));
     um_engine *engine = memory_calloc(1, sizeof *engine);

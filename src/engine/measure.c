@@ -35,8 +35,8 @@ static void count_weight(const matrix *w, double n_rows, double share, um_measur
     double numbers = (double)w->n_out * (double)w->n_in;
     size_t stored = dtype_size(w->type, (size_t)w->n_out * (size_t)w->n_in);
     packed_form form = w->form;
-    m->bytes += share * (w->packed ? (double)packed_bytes(w->type, w->n_out, w->n_in)
-                                           : (double)stored);
+    m->bytes +=
+        share * (w->packed ? (double)packed_bytes(w->type, w->n_out, w->n_in) : (double)stored);
     double operations = 2 * numbers * n_rows;
     if (form == FORM_INT8)
         m->int8_ops += operations;

@@ -7,12 +7,15 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <xxhash.h>
 
 #include "base/file_map.h"
 #include "base/memory.h"
 #include "cache/page_pool.h"
 #include "models/family.h"
 #include "models/gguf_model.h"
+#include "models/pack_cache.h"
 #include "models/synthetic.h"
 #include "quant/blocks.h"
 
@@ -363,6 +366,41 @@ um_status model_pack(model *m, device *dev, bool is_fast, um_progress_fn progres
                      um_error *err) {
     if (is_fast) TRY(transformer_pack(&m->weights, dev, progress, user, err));
     return device_reserve_decode(dev, (size_t)transformer_widest_decoded(&m->weights), err);
+}
+
+/* What tells these weights from others: names, types and places of all tensors, the size and the
+ * time of their files, and the first and the last bytes of each. */
+static uint64_t fingerprint(const model *m) {
+    enum { SAMPLE_BYTES = 256 };
+    uint64_t key = 0;
+    const char *file = NULL;
+    for (int64_t i = 0; i < tensor_catalog_count(m->catalog); i++) {
+        const tensor *t = tensor_catalog_at(m->catalog, i);
+        size_t n = t->n_bytes < SAMPLE_BYTES ? t->n_bytes : SAMPLE_BYTES;
+        struct stat known;
+        if (t->file != file && stat(t->file, &known) == 0) {
+            int64_t said[] = {(int64_t)known.st_size, (int64_t)known.st_mtim.tv_sec,
+                              (int64_t)known.st_mtim.tv_nsec};
+            key = XXH3_64bits_withSeed(said, sizeof said, key);
+        }
+        file = t->file;
+        int64_t said[] = {(int64_t)t->type, t->n_items};
+        key = XXH3_64bits_withSeed(t->name, strlen(t->name), key);
+        key = XXH3_64bits_withSeed(said, sizeof said, key);
+        key = XXH3_64bits_withSeed(t->data, n, key);
+        key = XXH3_64bits_withSeed((const char *)t->data + t->n_bytes - n, n, key);
+    }
+    return key;
+}
+
+um_status model_read_packed(model *m, device *dev, const char *path, um_progress_fn progress,
+                            void *user, bool *is_read, um_error *err) {
+    return transformer_read_packed(&m->weights, dev, path, fingerprint(m), progress, user, is_read,
+                                   err);
+}
+
+um_status model_write_packed(model *m, device *dev, const char *path, um_error *err) {
+    return pack_cache_write(path, fingerprint(m), &m->weights, dev, err);
 }
 
 void model_unpack(model *m, device *dev) {

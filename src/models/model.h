@@ -80,6 +80,13 @@ um_status model_check_weights(const model *m, device *dev, um_progress_fn progre
                               um_error *err);
 /* Makes ready for positions [0, n_positions). Once, before the first forward. */
 um_status model_prepare(model *m, int32_t n_positions, um_error *err);
+/* Packed weights from a file, instead of model_check_weights and model_pack: whoever wrote it has
+ * checked them, and the model's files are the same by size, time and samples. *is_read is false
+ * where the file does not fit: then those two are to do. */
+um_status model_read_packed(model *m, device *dev, const char *path, um_progress_fn progress,
+                            void *user, bool *is_read, um_error *err);
+/* After model_pack. */
+um_status model_write_packed(model *m, device *dev, const char *path, um_error *err);
 /* After model_prepare. is_fast: weights of block types get packed twins, for products with
  * quantized activations; otherwise they are decoded in every product. model_unpack before the
  * device closes. */

@@ -91,6 +91,11 @@ um_status transformer_build_rope(transformer *t, int32_t n_positions, um_error *
  * of a layer are packed all or none. Undone by transformer_unpack, while the device is open. */
 um_status transformer_pack(transformer *t, device *dev, um_progress_fn progress, void *user,
                            um_error *err);
+/* The same from a file that pack_cache_write has written for these weights, see pack_cache_read;
+ * where *is_read is false, transformer_pack is still to do. UM_INVALID where nothing is packed. */
+um_status transformer_read_packed(transformer *t, device *dev, const char *path, uint64_t key,
+                                  um_progress_fn progress, void *user, bool *is_read,
+                                  um_error *err);
 void transformer_unpack(transformer *t, device *dev);
 /* The widest row of a block type that is read without a packed twin, 0 where there is none. */
 int32_t transformer_widest_decoded(const transformer *t);
