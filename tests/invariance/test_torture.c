@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
+#include "support/temp_dir.h"
 #include "unmask.h"
 
 /* What one attempt came to. */
@@ -59,6 +60,10 @@ static um_status generate(um_engine *engine, const int32_t *ids, size_t n_ids, c
     return status;
 }
 
+/* A file for packed weights, or NULL; it is removed before a run that is to write it. */
+static const char *pack_cache;
+static bool writes_cache;
+
 /* The whole way from a directory to an answer. */
 static void run(const char *directory, bool has_tokenizer, attempt *a) {
     static const char messages[] = "[{\"role\": \"user\", \"content\": \"What is 123 + 456?\"}]";
@@ -75,6 +80,8 @@ static void run(const char *directory, bool has_tokenizer, attempt *a) {
     options.directory = directory;
     options.n_threads = 2;
     options.cache_tokens = 256;
+    options.pack_cache = pack_cache;
+    if (pack_cache && writes_cache) remove(pack_cache);
     a->status = UM_OK;
     if (has_tokenizer) {
         a->status = um_tokenizer_open(directory, &tokenizer, &err);
@@ -160,6 +167,31 @@ static void test_families(void **state) {
     }
 }
 
+/* Packed weights that are written to a file, and that are read from it. */
+static void test_pack_cache(void **state) {
+    (void)state;
+    char model[300], cache[300];
+    temp_dir dir;
+    temp_dir_create(&dir);
+    snprintf(model, sizeof model, "%s/model.gguf", dir.path);
+    snprintf(cache, sizeof cache, "%s/packed", dir.path);
+    um_quantize_options options;
+    um_quantize_result result;
+    um_error err;
+    um_quantize_options_init(&options);
+    options.directory = TEST_DATA_DIR "/models/llada";
+    options.output = model;
+    options.type = "q8_0";
+    if (um_quantize(&options, &result, &err) != UM_OK) fail_msg("%s", err.message);
+    pack_cache = cache;
+    for (int i = 0; i < 4; i++) {
+        writes_cache = i < 2;
+        torture(model, false, UINT64_MAX, 1, i % 2, true);
+    }
+    pack_cache = NULL;
+    temp_dir_destroy(&dir);
+}
+
 /* Every policy, on the model that all of them run on: each allocation of a request, once alone and
  * once with all later ones. Afterwards every page is back and the answer is right. */
 static void test_policies(void **state) {
@@ -210,9 +242,9 @@ static void test_json(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own),      cmocka_unit_test(test_own_sticky),
-        cmocka_unit_test(test_families), cmocka_unit_test(test_policies),
-        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_own),        cmocka_unit_test(test_own_sticky),
+        cmocka_unit_test(test_families),   cmocka_unit_test(test_policies),
+        cmocka_unit_test(test_pack_cache), cmocka_unit_test(test_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
