@@ -21,6 +21,7 @@ static um_status open_engine(const options *o, int64_t n_positions, um_engine **
     um_engine_options settings;
     um_engine_options_init(&settings);
     settings.directory = options_text(o, OPTION_MODEL);
+    settings.device = options_text(o, OPTION_DEVICE);
     settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
     settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);

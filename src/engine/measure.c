@@ -168,12 +168,7 @@ static model_batch batch_of(const um_engine *engine, span_rows *r, const kv_tabl
 }
 
 static um_status forward(um_engine *engine, const model_batch *batch, um_error *err) {
-    arena *scratch = &engine->plan.scratch;
-    size_t n_bytes = model_scratch_bytes(engine->mdl, engine->dev, batch);
-    if (n_bytes == SIZE_MAX)
-        FAIL(UM_LIMIT, err, "a forward of %d rows is too large", batch->n_rows);
-    TRY(arena_reserve(scratch, n_bytes, err));
-    return model_forward(engine->mdl, engine->dev, engine->kv, batch, scratch, err);
+    return model_forward(engine->mdl, engine->dev, engine->kv, batch, &engine->plan.scratch, err);
 }
 
 static int by_size(const void *a, const void *b) {

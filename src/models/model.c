@@ -362,20 +362,19 @@ um_status model_prepare(model *m, int32_t n_positions, um_error *err) {
 um_status model_pack(model *m, device *dev, bool is_fast, um_progress_fn progress, void *user,
                      um_error *err) {
     if (is_fast) TRY(transformer_pack(&m->weights, dev, progress, user, err));
+    TRY(transformer_place(&m->weights, dev, progress, user, err));
     return device_reserve_decode(dev, (size_t)transformer_widest_decoded(&m->weights), err);
 }
 
 void model_unpack(model *m, device *dev) {
+    transformer_unplace(&m->weights, dev);
     transformer_unpack(&m->weights, dev);
-    synthetic_free(&m->synthetic, dev);
-}
-
-size_t model_scratch_bytes(const model *m, device *dev, const model_batch *batch) {
-    return transformer_scratch_bytes(&m->weights, dev, batch);
+    synthetic_free(&m->synthetic);
 }
 
 um_status model_forward(const model *m, device *dev, const kv_layer *kv, const model_batch *batch,
-                        arena *scratch, um_error *err) {
+                        device_scratch *scratch, um_error *err) {
+    TRY(transformer_reserve(&m->weights, dev, batch, scratch, err));
     return transformer_forward(&m->weights, dev, kv, batch, scratch, err);
 }
 

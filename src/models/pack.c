@@ -111,9 +111,10 @@ um_status transformer_pack(transformer *t, device *dev, um_progress_fn progress,
     int32_t n_layers = t->shape.n_layers;
     t->packed = memory_calloc((size_t)n_layers + 1, sizeof *t->packed);
     if (!t->packed) FAIL(UM_NO_MEMORY, err, "no memory for the packed weights' table");
-    size_t total = head_bytes(t), done = 0;
-    for (int32_t i = 0; i < n_layers; i++) total += pack_layer(t, dev, i, NULL);
+    size_t total = dev->has_int8 ? head_bytes(t) : 0, done = 0;
+    for (int32_t i = 0; dev->has_int8 && i < n_layers; i++) total += pack_layer(t, dev, i, NULL);
     t->has_packed = (dev->has_bf16 && round_weights(t)) || total > 0;
+    if (!dev->has_int8) return UM_OK;
     for (int32_t i = 0; i <= n_layers; i++) {
         size_t n_bytes = i < n_layers ? pack_layer(t, dev, i, NULL) : head_bytes(t);
         if (n_bytes == 0) continue;

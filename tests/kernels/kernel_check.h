@@ -32,7 +32,7 @@ static inline device *check_open(const char *tier, int n_threads) {
     device *dev = NULL;
     um_error err = {0};
     setenv("UNMASK_CPU", tier, 1);
-    um_status status = device_open(n_threads, &dev, &err);
+    um_status status = device_open("cpu", n_threads, &dev, &err);
     if (status == UM_UNSUPPORTED) return NULL;
     if (status != UM_OK) fail_msg("%s: %s", tier, err.message);
     assert_string_equal(dev->tier, tier);
