@@ -110,6 +110,11 @@ static um_status cpu_copy(device *dev, void *to, const void *from, size_t n_byte
     return UM_OK;
 }
 
+static const char *cpu_fault(const device *dev) {
+    (void)dev;
+    return "";
+}
+
 static const device_kind cpu_kind = {
     .close = cpu_close,
     .available_bytes = cpu_available_bytes,
@@ -118,6 +123,7 @@ static const device_kind cpu_kind = {
     .free = cpu_free,
     .write = cpu_copy,
     .read = cpu_copy,
+    .fault = cpu_fault,
     .measure_limits = cpu_measure_limits,
 };
 

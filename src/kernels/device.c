@@ -59,6 +59,10 @@ um_status device_read(device *dev, void *to, const void *from, size_t n_bytes) {
     return dev->kind->read(dev, to, from, n_bytes);
 }
 
+const char *device_fault(const device *dev) {
+    return dev->kind->fault(dev);
+}
+
 um_status device_measure_limits(device *dev, device_limits *limits, um_error *err) {
     return dev->kind->measure_limits(dev, limits, err);
 }

@@ -58,6 +58,9 @@ um_status device_write(device *dev, void *to, const void *from, size_t n_bytes);
 /* Copies n_bytes of the device's memory to the host's, after all work that was queued before. */
 um_status device_read(device *dev, void *to, const void *from, size_t n_bytes);
 
+/* What went wrong, in the driver's words, where an operation or a copy has failed; else "". */
+const char *device_fault(const device *dev);
+
 /* Blocks of the host's memory, on huge pages where they are large; zeroed, 64-byte aligned. */
 um_status host_block_alloc(size_t n_bytes, void **memory, um_error *err);
 void host_block_free(void *memory); /* accepts NULL */

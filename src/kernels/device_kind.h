@@ -17,6 +17,7 @@ typedef struct device_kind {
     void (*free)(device *dev, void *memory);
     um_status (*write)(device *dev, void *to, const void *from, size_t n_bytes);
     um_status (*read)(device *dev, void *to, const void *from, size_t n_bytes);
+    const char *(*fault)(const device *dev);
     um_status (*measure_limits)(device *dev, device_limits *limits, um_error *err);
 } device_kind;
 

@@ -375,7 +375,10 @@ void model_unpack(model *m, device *dev) {
 um_status model_forward(const model *m, device *dev, const kv_layer *kv, const model_batch *batch,
                         device_scratch *scratch, um_error *err) {
     TRY(transformer_reserve(&m->weights, dev, batch, scratch, err));
-    return transformer_forward(&m->weights, dev, kv, batch, scratch, err);
+    um_status status = transformer_forward(&m->weights, dev, kv, batch, scratch, err);
+    if (status == UM_OK || status == UM_INTERNAL) return status;
+    FAIL(status, err, "%s: a forward of %d rows failed: %s", dev->name, batch->n_rows,
+         status == UM_NO_MEMORY ? "no memory for the scores" : device_fault(dev));
 }
 
 /* ---- The weights' numbers ------------------------------------------------------------------- */

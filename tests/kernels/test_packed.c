@@ -97,7 +97,7 @@ static void test_tiers_give_the_same_bits(void **state) {
             memset(x + n_in / 2, 0, 64 * sizeof *x); /* a group of zeros */
             x[1] = 1e-38f;
             float *all = multiply(scalar, &made.w, x, bias, 33);
-            for (int t = 0; t < N_TIERS; t++)
+            for (int t = 0; t < N_CPU_TIERS; t++)
                 for (int n_threads = 1; n_threads <= 2; n_threads++) {
                     device *dev = check_open(check_tier(t), n_threads);
                     if (!dev) continue;
@@ -132,7 +132,7 @@ static void test_extremes(void **state) {
         /* All quants at their ends; scales are left as they are. */
         unsigned char *quants = made.packed;
         memset(quants, 0xFF, (size_t)IN / PACKED_GROUP * packed_quant_bytes(types[k]));
-        for (int t = 0; t < N_TIERS; t++) {
+        for (int t = 0; t < N_CPU_TIERS; t++) {
             device *dev = check_open(check_tier(t), 1);
             if (!dev) continue;
             float *y = multiply(dev, &made.w, x, NULL, ROWS);
@@ -155,7 +155,7 @@ static void test_not_finite(void **state) {
     (void)state;
     enum { ROWS = 6, OUT = 20, IN = 256 };
     weight made = make_weight(DTYPE_Q4_K, OUT, IN, 2);
-    for (int t = 0; t < N_TIERS; t++) {
+    for (int t = 0; t < N_CPU_TIERS; t++) {
         device *dev = check_open(check_tier(t), 1);
         if (!dev) continue;
         float *x = check_floats(ROWS * IN, 1.0f, 4);
@@ -213,7 +213,7 @@ static void test_experts(void **state) {
         weights[i] = 0.3f + 0.01f * (float)i;
     }
     float *x = check_floats(ROWS * HIDDEN, 0.2f, 1), *first = NULL;
-    for (int t = 0; t < N_TIERS; t++)
+    for (int t = 0; t < N_CPU_TIERS; t++)
         for (int n_threads = 1; n_threads <= 2; n_threads++) {
             device *dev = check_open(check_tier(t), n_threads);
             um_error err;
@@ -253,7 +253,7 @@ static void test_head(void **state) {
     weight made = make_weight(DTYPE_Q6_K, VOCAB, HIDDEN, 9);
     float *x = check_floats(ROWS * HIDDEN, 0.5f, 2);
     static const int32_t rows[REQUESTS] = {18, 2, 7};
-    for (int t = 0; t < N_TIERS; t++) {
+    for (int t = 0; t < N_CPU_TIERS; t++) {
         device *dev = check_open(check_tier(t), 2);
         if (!dev) continue;
         float *y = multiply(dev, &made.w, x, NULL, ROWS);
