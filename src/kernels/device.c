@@ -59,6 +59,10 @@ um_status device_read(device *dev, void *to, const void *from, size_t n_bytes) {
     return dev->kind->read(dev, to, from, n_bytes);
 }
 
+um_status device_wait(device *dev) {
+    return dev->kind->read(dev, NULL, NULL, 0);
+}
+
 const char *device_fault(const device *dev) {
     return dev->kind->fault(dev);
 }

@@ -58,6 +58,8 @@ um_status device_write(device *dev, void *to, const void *from, size_t n_bytes);
 /* Copies n_bytes of the device's memory to the host's, after all work that was queued before. */
 um_status device_read(device *dev, void *to, const void *from, size_t n_bytes);
 
+/* Waits for all work that was queued. */
+um_status device_wait(device *dev);
 /* What went wrong, in the driver's words, where an operation or a copy has failed; else "". */
 const char *device_fault(const device *dev);
 
