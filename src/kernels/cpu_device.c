@@ -110,6 +110,19 @@ static um_status cpu_copy(device *dev, void *to, const void *from, size_t n_byte
     return UM_OK;
 }
 
+static um_status cpu_replay(device *dev, const void *key, size_t n_bytes, bool *is_replayed) {
+    (void)dev;
+    (void)key;
+    (void)n_bytes;
+    *is_replayed = false;
+    return UM_OK;
+}
+
+static um_status cpu_replay_end(device *dev, um_status status) {
+    (void)dev;
+    return status;
+}
+
 static const char *cpu_fault(const device *dev) {
     (void)dev;
     return "";
@@ -123,6 +136,8 @@ static const device_kind cpu_kind = {
     .free = cpu_free,
     .write = cpu_copy,
     .read = cpu_copy,
+    .replay = cpu_replay,
+    .replay_end = cpu_replay_end,
     .fault = cpu_fault,
     .measure_limits = cpu_measure_limits,
 };

@@ -59,6 +59,14 @@ um_status device_read(device *dev, void *to, const void *from, size_t n_bytes) {
     return dev->kind->read(dev, to, from, n_bytes);
 }
 
+um_status device_replay(device *dev, const void *key, size_t n_bytes, bool *is_replayed) {
+    return dev->kind->replay(dev, key, n_bytes, is_replayed);
+}
+
+um_status device_replay_end(device *dev, um_status status) {
+    return dev->kind->replay_end(dev, status);
+}
+
 um_status device_wait(device *dev) {
     return dev->kind->read(dev, NULL, NULL, 0);
 }

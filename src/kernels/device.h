@@ -58,6 +58,16 @@ um_status device_write(device *dev, void *to, const void *from, size_t n_bytes);
 /* Copies n_bytes of the device's memory to the host's, after all work that was queued before. */
 um_status device_read(device *dev, void *to, const void *from, size_t n_bytes);
 
+enum { DEVICE_KEY_BYTES = 512 };
+
+/* A run of operations that comes again and again can be queued at once. key [n_bytes, at most
+ * DEVICE_KEY_BYTES] holds all that they depend on but the contents of the device's memory. Where
+ * *is_replayed, the device has queued what it did under this key before; otherwise the caller calls
+ * the operations, without device_write and device_read between them, and ends with
+ * device_replay_end, whatever became of them: it takes their status and returns it or its own. */
+um_status device_replay(device *dev, const void *key, size_t n_bytes, bool *is_replayed);
+um_status device_replay_end(device *dev, um_status status);
+
 /* Waits for all work that was queued. */
 um_status device_wait(device *dev);
 /* What went wrong, in the driver's words, where an operation or a copy has failed; else "". */

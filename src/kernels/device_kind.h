@@ -17,6 +17,8 @@ typedef struct device_kind {
     void (*free)(device *dev, void *memory);
     um_status (*write)(device *dev, void *to, const void *from, size_t n_bytes);
     um_status (*read)(device *dev, void *to, const void *from, size_t n_bytes);
+    um_status (*replay)(device *dev, const void *key, size_t n_bytes, bool *is_replayed);
+    um_status (*replay_end)(device *dev, um_status status);
     const char *(*fault)(const device *dev);
     um_status (*measure_limits)(device *dev, device_limits *limits, um_error *err);
 } device_kind;

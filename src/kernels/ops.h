@@ -92,7 +92,7 @@ typedef struct attention_args {
     const kv_table *tables;
     kv_layer kv;
     int32_t n_rows, n_heads, n_kv_heads, head_dim;
-    int32_t n_keys_max; /* the largest visible_end, known to the host */
+    int32_t n_keys_max; /* at least the largest visible_end; the host knows it */
     float scale;
 } attention_args;
 
@@ -266,7 +266,8 @@ typedef struct kernel_ops {
     um_status (*kv_write)(device *dev, const kv_layer *kv, const float *k, const float *v,
                           const int32_t *seq, const int32_t *positions, const kv_table *tables,
                           int32_t n_rows, int32_t n_kv_heads, int32_t head_dim);
-    /* Of the *_scratch functions' arguments the rows' numbers are the host's, and tensors unused. */
+    /* Of the *_scratch functions' arguments the rows' numbers are the host's, and tensors unused.
+     */
     size_t (*attention_scratch)(const device *dev, const attention_args *args);
     um_status (*attention)(device *dev, const attention_args *args, void *scratch);
     /* y = silu(gate) * up, elementwise over n numbers; y may be gate. silu(z) = z / (1 +

@@ -111,13 +111,14 @@ um_status step_inputs_bring(device *dev, const model_batch *batch, device_scratc
         from.tables[i] = (kv_table){.pages = to.pages + at, .n_pages = batch->tables[i].n_pages};
         at += n;
     }
-    *inputs = (step_inputs){.tokens = to.tokens,
-                            .positions = to.positions,
-                            .seq = to.seq,
-                            .visible_end = to.visible_end,
-                            .tables = to.tables,
-                            .scored = to.scored,
-                            .requests = requests,
-                            .n_scored = list_scored(batch, places, requests, from.scored)};
+    memset(inputs, 0, sizeof *inputs); /* padding, too: it becomes part of a key */
+    inputs->tokens = to.tokens;
+    inputs->positions = to.positions;
+    inputs->seq = to.seq;
+    inputs->visible_end = to.visible_end;
+    inputs->tables = to.tables;
+    inputs->scored = to.scored;
+    inputs->requests = requests;
+    inputs->n_scored = list_scored(batch, places, requests, from.scored);
     return device_write(dev, place, host, n_bytes);
 }

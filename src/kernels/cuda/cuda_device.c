@@ -29,6 +29,7 @@ static void cuda_close(device *dev) {
     cuda_device *cuda = cuda_of(dev);
     if (cuda->stream) {
         cudaStreamSynchronize(cuda->stream);
+        cuda_graphs_destroy(cuda);
         cudaStreamDestroy(cuda->stream);
     }
     memory_free(cuda->stored);
@@ -110,6 +111,8 @@ static const device_kind cuda_kind = {
     .free = cuda_free,
     .write = cuda_write,
     .read = cuda_read,
+    .replay = cuda_replay,
+    .replay_end = cuda_replay_end,
     .fault = cuda_fault,
     .measure_limits = cuda_measure_limits,
 };
@@ -132,7 +135,8 @@ static um_status check_machine(int i_device, um_error *err) {
         FAIL(UM_DEVICE, err, "device cuda:%d: the driver fails: %s", i_device,
              cudaGetErrorString(error));
     if (i_device >= n_devices)
-        FAIL(UM_INVALID, err, "device: expected cuda:0 to cuda:%d, found cuda:%d", n_devices - 1,
+        FAIL(UM_INVALID, err,
+             "device: expected the number of one of %d GPUs, from 0; found cuda:%d", n_devices,
              i_device);
     return UM_OK;
 }
