@@ -383,13 +383,16 @@ typedef struct um_engine um_engine;
 typedef struct um_request um_request;
 
 /* Progress of a long operation: `what` is "loading" (done and total are bytes), then, where weights
- * are repacked, "packing" (bytes); or "reading packed weights". Called from the
- * thread that called the library. */
+ * are repacked, "packing", or "reading packed weights" where they are read from a cache, and
+ * "placing" where they are copied to a device. Called from the thread that called the library. */
 typedef void (*um_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
 /* Fill with um_engine_options_init, then change what differs. */
 typedef struct um_engine_options {
-    const char *directory;  /* model directory or GGUF file, required; not kept */
+    const char *directory; /* model directory or GGUF file, required; not kept */
+    /* Where the model computes: "cpu", or "cuda:0" for the first NVIDIA GPU. NULL: what the
+     * environment variable UNMASK_DEVICE names, or else the CPU. Not kept. */
+    const char *device;
     int32_t n_threads;      /* 0: one for each core this process may use */
     int32_t mask_token;     /* -1: from the model */
     um_precision precision; /* default UM_PRECISION_FAST */
@@ -417,14 +420,18 @@ typedef struct um_engine_options {
 UM_API void um_engine_options_init(um_engine_options *options);
 
 /* Loads a model. On success *engine is the caller's, to be closed. Says before loading (with
- * UM_NO_MEMORY) when the memory of this machine does not suffice, and what is needed. */
+ * UM_NO_MEMORY) when the memory of the device does not suffice, and what is needed. A device that
+ * is not there: UM_UNSUPPORTED where this build or the driver has none, UM_INVALID for a name or a
+ * number that does not exist, UM_DEVICE where the driver fails. */
 UM_API um_status um_engine_open(const um_engine_options *options, um_engine **engine,
                                 um_error *err);
 /* Closes and clears *engine. All requests must have been destroyed. Accepts NULL. */
 UM_API void um_engine_close(um_engine **engine);
 /* Borrowed; valid until the engine is closed. */
 UM_API const um_model_info *um_engine_info(const um_engine *engine);
-/* "scalar", "avx2", "avx512" or "amx": the kernels in use. Constant string. */
+/* "cpu", "cuda:0": the device in use. Valid until the engine is closed. */
+UM_API const char *um_engine_device(const um_engine *engine);
+/* "scalar", "avx2", "avx512", "amx" or "cuda": the kernels in use. Constant string. */
 UM_API const char *um_engine_kernels(const um_engine *engine);
 UM_API int32_t um_engine_threads(const um_engine *engine);
 /* How the cache of this engine stores keys and values; never AUTO. */

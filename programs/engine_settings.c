@@ -4,6 +4,7 @@
 void engine_settings(const options *o, progress *bar, um_engine_options *settings) {
     um_engine_options_init(settings);
     settings->directory = options_text(o, OPTION_MODEL);
+    settings->device = options_text(o, OPTION_DEVICE);
     settings->n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
     settings->mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
     settings->precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);

@@ -180,6 +180,10 @@ const option_spec option_table[OPTION_COUNT] = {
         CHOICE("kv-type", "auto|f32|bf16|int8", RUN | LOGITS | INSPECT | SCORE | BENCH,
                "how the cache stores keys and values (auto: f32, or bf16 with "
                "--precision fast)"),
+    [OPTION_DEVICE] =
+        TEXT("device", "NAME", RUN | LOGITS | SCORE | BENCH,
+             "where the model computes: cpu, or cuda:N for GPU number N (cpu, or what "
+             "UNMASK_DEVICE names)"),
     [OPTION_THREADS] = INTEGER("threads", 1, 1024, RUN | LOGITS | SCORE | BENCH | QUANTIZE,
                                "threads (one for each core)"),
     [OPTION_MASK_TOKEN] =

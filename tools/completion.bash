@@ -48,7 +48,7 @@ _unmask() {
             --policy-args | --threshold | --steps | --edit-threshold | --post-steps | --eps | \
             --alg-temp | --factor | --entropy-bound | --low-threshold | --credit-alpha | \
             --credit-beta | --credit-gamma | --window | --block-add | --block-ready | --cfg | \
-            --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --expert-cap | --threads | \
+            --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --expert-cap | --device | --threads | \
             --mask-token | --delay | --columns | --context | --answer | \
             --answer-ids | --choices | --samples | --layers | --rows | --prefill | --repeat | \
             --tokens-per-forward)
@@ -62,16 +62,16 @@ _unmask() {
                 --post-steps --eps --alg-temp --factor --entropy-bound --low-threshold --credit-alpha
                 --credit-beta --credit-gamma --window --block-add --block-ready --metric --temperature
                 --top-k --top-p --min-p --seed --cfg --logits-eos-inf --confidence-eos-eot-inf --cache
-                --fold --prefill-chunk --expert-cap --pack-cache --precision --kv-type --threads --mask-token --watch --delay --columns --json
+                --fold --prefill-chunk --expert-cap --pack-cache --precision --kv-type --device --threads --mask-token --watch --delay --columns --json
                 --print-ids --trace --verbose" ;;
-            logits) options="$common --ids --block --expert-cap --pack-cache --precision --kv-type --threads --mask-token -o --output
+            logits) options="$common --ids --block --expert-cap --pack-cache --precision --kv-type --device --threads --mask-token -o --output
                 --verbose" ;;
             tokenize) options="$common -p --prompt --file --jsonl --chat --tools --render --decode" ;;
             inspect) options="$common --kv-type --mask-token --json --policies --context" ;;
             score) options="$common -p --prompt --ids --answer --answer-ids --choices --jsonl --template
-                --samples --seed --block --cfg --expert-cap --pack-cache --precision --kv-type --threads --mask-token --json
+                --samples --seed --block --cfg --expert-cap --pack-cache --precision --kv-type --device --threads --mask-token --json
                 --masks --verbose" ;;
-            bench) options="$common --context --expert-cap --pack-cache --precision --kv-type --threads --json --synthetic -t
+            bench) options="$common --context --expert-cap --pack-cache --precision --kv-type --device --threads --json --synthetic -t
                 --type --layers --rows --prefill --repeat --tokens-per-forward --csv --plot --verbose" ;;
             quantize) options="$common -t --type -o --output --imatrix --pure --force --threads --mask-token --json
                 --verbose" ;;

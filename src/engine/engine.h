@@ -14,9 +14,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "base/arena.h"
 #include "cache/page_pool.h"
-#include "kernels/device.h"
+#include "kernels/device_scratch.h"
 #include "kernels/ops.h"
 #include "models/model.h"
 #include "unmask.h"
@@ -137,7 +136,7 @@ typedef struct step_plan {
     kv_table *tables;
     int32_t n_requests, requests_capacity;
     um_request **requests; /* taking part */
-    arena scratch;
+    device_scratch scratch;
 } step_plan;
 
 struct um_engine {

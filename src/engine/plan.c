@@ -35,7 +35,7 @@ void plan_deinit(step_plan *plan) {
     memory_free(plan->scores);
     memory_free(plan->tables);
     memory_free(plan->requests);
-    arena_deinit(&plan->scratch);
+    device_scratch_deinit(&plan->scratch);
     memset(plan, 0, sizeof *plan);
 }
 

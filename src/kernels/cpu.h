@@ -254,6 +254,8 @@ um_status cpu_kv_write(device *dev, const kv_layer *kv, const float *k, const fl
                        int32_t n_rows, int32_t n_kv_heads, int32_t head_dim);
 um_status cpu_swiglu(device *dev, float *y, const float *gate, const float *up, size_t n);
 um_status cpu_add(device *dev, float *y, const float *x, size_t n);
+um_status cpu_gather(device *dev, float *y, const float *x, const int32_t *rows, int32_t n_rows,
+                     int32_t dim);
 size_t cpu_attention_scratch(const device *dev, const attention_args *args);
 um_status cpu_attention(device *dev, const attention_args *args, void *scratch);
 size_t cpu_route_scratch(const device *dev, const route_args *args);

@@ -2,13 +2,16 @@
  *
  * The table of operations: everything a forward pass calls, each with a scalar version that is its
  * specification (kernels/scalar). A forward pass is plain calls on this table, one after another;
- * each call returns when its results are there.
+ * each call sees the results of those before it. On the CPU they are there when it returns; a
+ * device with memory of its own may still be at it (kernels/device.h).
  *
  * Batch invariance: each row of a result depends on that row's inputs alone. No order of summation
  * depends on the number of rows, the number of threads, or which rows are neighbours.
  *
  * All tensors are row-major, outermost dimension first, float32 unless said otherwise, and
- * contiguous. Outputs must not alias inputs unless said otherwise. Scratch is the caller's: ask
+ * contiguous. Tensors, rows' numbers, page tables and scratch are in the device's memory; the
+ * argument structs, the head's requests and scores, and what they point to are the host's. Outputs
+ * must not alias inputs unless said otherwise. Scratch is the caller's: ask
  * *_scratch for its size, pass 64-byte aligned memory. Preconditions are the caller's duty
  * (assert); a status other than UM_OK is a device's failure.
  */
@@ -85,6 +88,7 @@ typedef struct attention_args {
     const kv_table *tables;
     kv_layer kv;
     int32_t n_rows, n_heads, n_kv_heads, head_dim;
+    int32_t n_keys_max; /* at least the largest visible_end; the host knows it */
     float scale;
 } attention_args;
 
@@ -142,8 +146,9 @@ typedef struct mlp_weights {
 
 /* y[r] = sum over k = 0..n_active-1, in this order, of weights[r, k] * mlp(experts[ids[r, k]],
  * x[r]). Rows are gathered by expert, so each expert's weights are read once. x, y [n_rows,
- * hidden]; all experts have the same shapes and type, and all
- * their weights the same form. y is overwritten. */
+ * hidden]; all experts have the same shapes and type, and all their weights the same form. y is
+ * overwritten. `experts` is the host's; where the device's memory is its own, each of the three
+ * weights lies at an even distance from one expert to the next (models/place.c sees to it). */
 typedef struct experts_args {
     const float *x;
     float *y;
@@ -232,7 +237,7 @@ typedef struct kernel_ops {
                         int32_t n_rows);
     /* The same with activations that pack_rows has brought into the weight's form, once for all
      * products that read them: kernels/packed.h has the formulas. With FORM_INT8 (w->packed) every
-     * tier gives the same bits; with FORM_BF16 (w->is_rounded) NMSE 1e-10 against the scalar one.
+     * tier gives the same bits; with FORM_BF16 NMSE 1e-10 against the scalar one.
      * packed [pack_scratch bytes: enough for each form], 64-byte aligned; n_in is whole groups. */
     size_t (*pack_scratch)(const device *dev, int32_t n_rows, int32_t n_in);
     um_status (*pack_rows)(device *dev, packed_form form, void *packed, const float *x,
@@ -257,6 +262,8 @@ typedef struct kernel_ops {
     um_status (*kv_write)(device *dev, const kv_layer *kv, const float *k, const float *v,
                           const int32_t *seq, const int32_t *positions, const kv_table *tables,
                           int32_t n_rows, int32_t n_kv_heads, int32_t head_dim);
+    /* Of the *_scratch functions' arguments the rows' numbers are the host's, and tensors unused.
+     */
     size_t (*attention_scratch)(const device *dev, const attention_args *args);
     um_status (*attention)(device *dev, const attention_args *args, void *scratch);
     /* y = silu(gate) * up, elementwise over n numbers; y may be gate. silu(z) = z / (1 +
@@ -264,6 +271,9 @@ typedef struct kernel_ops {
     um_status (*swiglu)(device *dev, float *y, const float *gate, const float *up, size_t n);
     /* y += x over n numbers. */
     um_status (*add)(device *dev, float *y, const float *x, size_t n);
+    /* y[i] = x[rows[i]]: rows of `dim` numbers. */
+    um_status (*gather)(device *dev, float *y, const float *x, const int32_t *rows, int32_t n_rows,
+                        int32_t dim);
     size_t (*route_scratch)(const device *dev, const route_args *args);
     um_status (*route)(device *dev, const route_args *args, void *scratch);
     size_t (*experts_scratch)(const device *dev, const experts_args *args);

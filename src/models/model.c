@@ -365,6 +365,7 @@ um_status model_prepare(model *m, int32_t n_positions, um_error *err) {
 um_status model_pack(model *m, device *dev, bool is_fast, um_progress_fn progress, void *user,
                      um_error *err) {
     if (is_fast) TRY(transformer_pack(&m->weights, dev, progress, user, err));
+    TRY(transformer_place(&m->weights, dev, progress, user, err));
     return device_reserve_decode(dev, (size_t)transformer_widest_decoded(&m->weights), err);
 }
 
@@ -404,17 +405,18 @@ um_status model_write_packed(model *m, device *dev, const char *path, um_error *
 }
 
 void model_unpack(model *m, device *dev) {
+    transformer_unplace(&m->weights, dev);
     transformer_unpack(&m->weights, dev);
-    synthetic_free(&m->synthetic, dev);
-}
-
-size_t model_scratch_bytes(const model *m, device *dev, const model_batch *batch) {
-    return transformer_scratch_bytes(&m->weights, dev, batch);
+    synthetic_free(&m->synthetic);
 }
 
 um_status model_forward(const model *m, device *dev, const kv_layer *kv, const model_batch *batch,
-                        arena *scratch, um_error *err) {
-    return transformer_forward(&m->weights, dev, kv, batch, scratch, err);
+                        device_scratch *scratch, um_error *err) {
+    TRY(transformer_reserve(&m->weights, dev, batch, scratch, err));
+    um_status status = transformer_forward(&m->weights, dev, kv, batch, scratch, err);
+    if (status == UM_OK || status == UM_INTERNAL) return status;
+    FAIL(status, err, "%s: a forward of %d rows failed: %s", dev->name, batch->n_rows,
+         status == UM_NO_MEMORY ? "no memory for the scores" : device_fault(dev));
 }
 
 /* ---- The weights' numbers ------------------------------------------------------------------- */

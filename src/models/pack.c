@@ -132,7 +132,7 @@ static um_status begin(transformer *t, device *dev, size_t *total, um_error *err
     if (!t->packed) t->packed = memory_calloc(n_parts, sizeof *t->packed);
     if (!t->packed) FAIL(UM_NO_MEMORY, err, "no memory for the packed weights' table");
     *total = 0;
-    for (size_t i = 0; i < n_parts; i++) *total += pack_part_bytes(t, (int32_t)i);
+    for (size_t i = 0; dev->has_int8 && i < n_parts; i++) *total += pack_part_bytes(t, (int32_t)i);
     t->has_packed = (dev->has_tiles && round_weights(t)) || *total > 0;
     return UM_OK;
 }
@@ -141,7 +141,7 @@ um_status transformer_pack(transformer *t, device *dev, um_progress_fn progress,
                            um_error *err) {
     size_t total, done = 0;
     TRY(begin(t, dev, &total, err));
-    for (int32_t i = 0; i <= t->shape.n_layers; i++) {
+    for (int32_t i = 0; total > 0 && i <= t->shape.n_layers; i++) {
         size_t n_bytes = pack_part_bytes(t, i);
         if (n_bytes == 0) continue;
         TRY(device_alloc(dev, n_bytes, &t->packed[i], err));

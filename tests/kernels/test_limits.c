@@ -13,7 +13,7 @@ static void test_reads_all(void **state) {
     enum { BYTES = 4096 };
     unsigned char *memory = check_scratch(BYTES);
     for (int i = 0; i < BYTES; i++) memory[i] = (unsigned char)(i * 7);
-    for (int t = 0; t < N_TIERS; t++) {
+    for (int t = 0; t < N_CPU_TIERS; t++) {
         device *dev = check_open(check_tier(t), 1);
         if (!dev) continue;
         uint64_t (*read)(const unsigned char *, size_t) = cpu_kernels_of(dev)->read;
@@ -37,7 +37,7 @@ static void check_count(int64_t (*burn)(int64_t n_rounds)) {
 
 static void test_counts(void **state) {
     (void)state;
-    for (int t = 0; t < N_TIERS; t++) {
+    for (int t = 0; t < N_CPU_TIERS; t++) {
         device *dev = check_open(check_tier(t), 1);
         if (!dev) continue;
         const cpu_kernels *k = cpu_kernels_of(dev);

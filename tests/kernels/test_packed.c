@@ -46,7 +46,7 @@ static void test_tiers_give_the_same_bits(void **state) {
             memset(x + n_in / 2, 0, 64 * sizeof *x); /* a group of zeros */
             x[1] = 1e-38f;
             float *all = multiply(scalar, &made.w, x, bias, 33);
-            for (int t = 0; t < N_TIERS; t++)
+            for (int t = 0; t < N_CPU_TIERS; t++)
                 for (int n_threads = 1; n_threads <= 2; n_threads++) {
                     device *dev = check_open(check_tier(t), n_threads);
                     if (!dev) continue;
@@ -82,7 +82,7 @@ static void test_extremes(void **state) {
         for (int32_t g = 0; g < IN / PACKED_GROUP; g++)
             memset((unsigned char *)made.packed + packed_group_at(types[k], IN, g).quants, 0xFF,
                    packed_quant_bytes(types[k]));
-        for (int t = 0; t < N_TIERS; t++) {
+        for (int t = 0; t < N_CPU_TIERS; t++) {
             device *dev = check_open(check_tier(t), 1);
             if (!dev) continue;
             float *y = multiply(dev, &made.w, x, NULL, ROWS);
@@ -105,7 +105,7 @@ static void test_not_finite(void **state) {
     (void)state;
     enum { ROWS = 6, OUT = 20, IN = 256 };
     weight made = make_weight(DTYPE_Q4_K, OUT, IN, 2);
-    for (int t = 0; t < N_TIERS; t++) {
+    for (int t = 0; t < N_CPU_TIERS; t++) {
         device *dev = check_open(check_tier(t), 1);
         if (!dev) continue;
         float *x = check_floats(ROWS * IN, 1.0f, 4);
@@ -144,7 +144,7 @@ static void test_experts(void **state) {
         weights[i] = 0.3f + 0.01f * (float)i;
     }
     float *x = check_floats(ROWS * HIDDEN, 0.2f, 1), *first = NULL;
-    for (int t = 0; t < N_TIERS; t++)
+    for (int t = 0; t < N_CPU_TIERS; t++)
         for (int n_threads = 1; n_threads <= 2; n_threads++) {
             device *dev = check_open(check_tier(t), n_threads);
             um_error err;
@@ -184,7 +184,7 @@ static void test_head(void **state) {
     weight made = make_weight(DTYPE_Q6_K, VOCAB, HIDDEN, 9);
     float *x = check_floats(ROWS * HIDDEN, 0.5f, 2);
     static const int32_t rows[REQUESTS] = {18, 2, 7};
-    for (int t = 0; t < N_TIERS; t++) {
+    for (int t = 0; t < N_CPU_TIERS; t++) {
         device *dev = check_open(check_tier(t), 2);
         if (!dev) continue;
         float *y = multiply(dev, &made.w, x, NULL, ROWS);

@@ -69,7 +69,7 @@ static void test_tiers(void **state) {
             double *expected = malloc(n * sizeof *expected);
             for (size_t i = 0; i < n; i++) expected[i] = (double)y[i];
             free(y);
-            for (int t = 1; t < N_TIERS; t++) {
+            for (int t = 1; t < N_CPU_TIERS; t++) {
                 float *batch = NULL;
                 for (int n_threads = 1; n_threads <= 2; n_threads++) {
                     device *dev = check_open(check_tier(t), n_threads);
@@ -119,7 +119,7 @@ static void test_extremes(void **state) {
             }
             packed_set_exponents(types[k], IN, made.packed);
             double expected[ROWS * OUT];
-            for (int t = 0; t < N_TIERS; t++) {
+            for (int t = 0; t < N_CPU_TIERS; t++) {
                 device *dev = check_open(check_tier(t), 1);
                 if (!dev) continue;
                 float *y = multiply(dev, &made.w, x, NULL, ROWS);
@@ -150,7 +150,7 @@ static void test_not_finite(void **state) {
         size_t where = packed_has_supers(types[k]) ? at.super : at.scale;
         memcpy((unsigned char *)made.packed + where + 2 * 7, &bad, 2);
         packed_set_exponents(types[k], IN, made.packed);
-        for (int t = 0; t < N_TIERS; t++) {
+        for (int t = 0; t < N_CPU_TIERS; t++) {
             device *dev = check_open(check_tier(t), 1);
             if (!dev) continue;
             float *x = check_floats(ROWS * IN, 1.0f, 4);
