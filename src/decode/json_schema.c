@@ -426,7 +426,8 @@ static um_status parse(const char *text, size_t n_bytes, json_t **root, um_error
     json_error_t problem;
     *root = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &problem);
     if (*root) return UM_OK;
-    bool is_memory = json_error_code(&problem) == json_error_out_of_memory;
+    /* jansson leaves the text empty for some of its own failures of memory. */
+    bool is_memory = json_error_code(&problem) == json_error_out_of_memory || !problem.text[0];
     um_error_set(err, is_memory ? UM_NO_MEMORY : UM_FORMAT, "the schema is not JSON: line %d: %s",
                  problem.line, problem.text);
     if (!is_memory) um_error_at(err, "", problem.position);
