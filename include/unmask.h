@@ -121,6 +121,30 @@ UM_API um_status um_tokenizer_render_chat(const um_tokenizer *tokenizer, const c
 /* True where a chat template was found. */
 UM_API bool um_tokenizer_has_chat_template(const um_tokenizer *tokenizer);
 
+/* ---- Constraints ---------------------------------------------------------------------------- */
+
+/* A set of texts that an answer must be one of: documents of JSON, all or those that satisfy a
+ * schema. A request under a constraint commits a token only where the rest of the answer can still
+ * be completed within max_tokens, whatever the order in which positions are filled; so its answer
+ * is such a document, always. docs/decoding.md says which schemas there are, and what is left of
+ * the ways to write a document. Immutable, any thread, any number of requests and engines of the
+ * same vocabulary. */
+typedef struct um_constraint um_constraint;
+
+/* Any JSON object. The tokenizer is not kept. On success *constraint is the caller's. */
+UM_API um_status um_constraint_json_object(const um_tokenizer *tokenizer,
+                                           um_constraint **constraint, um_error *err);
+/* Documents that satisfy a JSON schema of n_bytes. Takes time and memory that grow with the
+ * vocabulary and the number of strings in the schema. UM_FORMAT: the schema is not JSON.
+ * UM_INVALID: it is no schema, or nothing satisfies it. UM_UNSUPPORTED names the keyword that is
+ * not honoured. UM_LIMIT: it needs too large an automaton. */
+UM_API um_status um_constraint_json_schema(const um_tokenizer *tokenizer, const char *schema,
+                                           size_t n_bytes, um_constraint **constraint,
+                                           um_error *err);
+/* Gives the caller's hold back and clears *constraint; it lives on in the requests that it was
+ * given to. Accepts NULL and a NULL inside. */
+UM_API void um_constraint_free(um_constraint **constraint);
+
 /* ---- Policies ------------------------------------------------------------------------------- */
 
 /* A policy says after each forward which positions take which token. The built-in ones and those
@@ -496,6 +520,7 @@ typedef struct um_request_options {
     um_cache_mode cache;
     um_fold fold;
     int32_t prefill_chunk; /* prompt tokens a forward, rounded down to whole blocks; 0: default */
+    um_constraint *constraint; /* NULL: none; held by the request while it lives */
 } um_request_options;
 
 UM_API void um_request_options_init(um_request_options *options);

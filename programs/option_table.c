@@ -80,6 +80,9 @@ const option_spec option_table[OPTION_COUNT] = {
         INTEGER("max-tokens", 1, INT_MAXIMUM, RUN, "tokens to write at most (256)"),
     [OPTION_IGNORE_EOS] =
         FLAG("ignore-eos", RUN, "write all of --max-tokens, past the end of the text"),
+    [OPTION_JSON_OBJECT] = FLAG("json-object", RUN, "the answer is a JSON object, always"),
+    [OPTION_JSON_SCHEMA] = TEXT("json-schema", "FILE", RUN,
+                                "the answer is a JSON document that satisfies the schema, always"),
     [OPTION_BLOCK] = INTEGER("block", 1, INT_MAXIMUM, RUN | LOGITS | SCORE,
                              "length of a block in tokens (the model's)"),
     [OPTION_SUB_BLOCK] =

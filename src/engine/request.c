@@ -37,6 +37,7 @@ static void request_free(um_request *request) {
     memory_free(request->logits);
     memory_free(request->state);
     plugin_close(request->settings.plugin);
+    constrain_destroy(request);
     memory_free(request->event_inputs);
     memory_free(request->event_block);
     memory_free(request->event_changes);
@@ -146,7 +147,8 @@ static um_status request_fill(um_request *request, const um_request_options *opt
     int64_t n_window = (int64_t)s->params.window * s->unit_len;
     request->n_window = n_window < n_canvas ? (int32_t)n_window : request->n_canvas;
     TRY(fill_canvas(request, options, info->mask_token, err));
-    return alloc_window(request, info->vocab, err);
+    TRY(alloc_window(request, info->vocab, err));
+    return options->constraint ? constrain_create(request, options->constraint, err) : UM_OK;
 }
 
 um_status um_request_create(um_engine *engine, const um_request_options *options, um_request **out,

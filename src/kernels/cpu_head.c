@@ -112,6 +112,17 @@ static void combine(const head_task *t, const score_request *q, const float *log
     }
 }
 
+/* The lowest number, not minus infinity, so that sums over logits stay numbers. What is no number
+ * is left to be noticed. */
+static void disallow(const uint32_t *allowed, int32_t first, int32_t n, int32_t forbidden,
+                     float *l) {
+    for (int32_t i = 0; i < n; i++) {
+        int32_t id = first + i;
+        if ((allowed[id / 32] >> (id % 32) & 1) || id == forbidden || !isfinite(l[i])) continue;
+        l[i] = -FLT_MAX;
+    }
+}
+
 static head_partial summarise(const head_task *t, int32_t i_request, int32_t first, int32_t n,
                               float *l) {
     const head_args *a = t->args;
@@ -120,6 +131,7 @@ static head_partial summarise(const head_task *t, int32_t i_request, int32_t fir
     head_partial p = {.forbidden = -INFINITY, .drawn = {.key = -INFINITY, .token = -1}};
     /* The lowest number, not minus infinity, so that sums over it stay numbers. */
     if (q->removed >= first && q->removed < first + n) l[q->removed - first] = -FLT_MAX;
+    if (q->allowed) disallow(q->allowed, first, n, t->forbidden, l);
     for (int i = 0; i < 2; i++)
         if (q->watched[i] >= first && q->watched[i] < first + n)
             p.watched[i] = l[q->watched[i] - first];

@@ -175,6 +175,9 @@ typedef struct score_request {
     int32_t watched[2];  /* tokens whose probabilities are asked for; -1: none */
     bool is_top_p_first; /* top_p cuts before top_k (Dream) instead of after it */
     float *logits;       /* NULL or [vocab]: after guidance and removal */
+    /* NULL, or [(vocab + 31) / 32] with a bit for each token, id % 32 of word id / 32: those whose
+     * bit is 0 are removed as well. The forbidden token keeps its logit. */
+    const uint32_t *allowed;
 } score_request;
 
 /* Of the logits l of a row (after guidance), with p = softmax(l) over the whole vocabulary:
