@@ -455,7 +455,7 @@ UM_API void um_engine_close(um_engine **engine);
 UM_API const um_model_info *um_engine_info(const um_engine *engine);
 /* "cpu", "cuda:0": the device in use. Valid until the engine is closed. */
 UM_API const char *um_engine_device(const um_engine *engine);
-/* "scalar", "avx2", "avx512", "amx" or "cuda": the kernels in use. Constant string. */
+/* "scalar", "avx2", "avxvnni", "avx512", "amx" or "cuda": the kernels in use. Constant string. */
 UM_API const char *um_engine_kernels(const um_engine *engine);
 UM_API int32_t um_engine_threads(const um_engine *engine);
 /* How the cache of this engine stores keys and values; never AUTO. */

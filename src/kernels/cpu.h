@@ -180,14 +180,16 @@ static inline void *scratch_take(scratch_cursor *scratch, size_t n_bytes) {
  */
 
 void cpu_fill_scalar(cpu_kernels *k);
-void cpu_fill_avx2(cpu_kernels *k);   /* only where cpu_has_avx2 */
-void cpu_fill_amx(cpu_kernels *k);    /* only where cpu_has_amx; over cpu_fill_avx512 */
-void cpu_fill_avx512(cpu_kernels *k); /* only where cpu_has_avx512; over cpu_fill_avx2 */
-bool cpu_has_avx2(void);              /* AVX2, FMA, F16C and the system saves their registers */
-bool cpu_has_avx512(void);            /* AVX-512 F, BW, VL, DQ as well */
+void cpu_fill_avx2(cpu_kernels *k);    /* only where cpu_has_avx2 */
+void cpu_fill_amx(cpu_kernels *k);     /* only where cpu_has_amx; over cpu_fill_avx512 */
+void cpu_fill_avx512(cpu_kernels *k);  /* only where cpu_has_avx512; over cpu_fill_avx2 */
+void cpu_fill_avxvnni(cpu_kernels *k); /* only where cpu_has_avxvnni; over cpu_fill_avx2 */
+bool cpu_has_avx2(void);               /* AVX2, FMA, F16C and the system saves their registers */
+bool cpu_has_avx512(void);             /* AVX-512 F, BW, VL, DQ as well */
 
-bool cpu_has_vnni(void); /* AVX-512 VNNI */
-bool cpu_has_amx(void);  /* tiles with bfloat16, granted to this process */
+bool cpu_has_avxvnni(void); /* AVX-VNNI, which AVX-512 is not needed for */
+bool cpu_has_vnni(void);    /* AVX-512 VNNI */
+bool cpu_has_amx(void);     /* tiles with bfloat16, granted to this process */
 
 void limits_fill_scalar(cpu_kernels *k);
 void limits_fill_avx2(cpu_kernels *k);
@@ -195,9 +197,10 @@ void limits_fill_avx512(cpu_kernels *k);
 void packed_fill_scalar(cpu_kernels *k);
 void tiled_fill_scalar(cpu_kernels *k);
 void packed_fill_avx2(cpu_kernels *k);
-void packed_fill_avx512(cpu_kernels *k); /* only where cpu_has_vnni */
-void tiled_fill_amx(cpu_kernels *k);     /* only where cpu_has_amx */
-void bf16_fill_amx(cpu_kernels *k);      /* only where cpu_has_amx */
+void packed_fill_avxvnni(cpu_kernels *k); /* only where cpu_has_avxvnni */
+void packed_fill_avx512(cpu_kernels *k);  /* only where cpu_has_vnni */
+void tiled_fill_amx(cpu_kernels *k);      /* only where cpu_has_amx */
+void bf16_fill_amx(cpu_kernels *k);       /* only where cpu_has_amx */
 void matmul_fill_scalar(cpu_kernels *k);
 void matmul_fill_avx2(cpu_kernels *k);
 void matmul_fill_avx512(cpu_kernels *k);

@@ -44,31 +44,34 @@ void cpu_fill_scalar(cpu_kernels *k) {
     head_fill_scalar(k);
 }
 
-/* Fills the table upward to the tier that is asked for; NULL or "": the best there is. */
+/* Fills the table upward to the tier that is asked for; NULL or "": the best there is. A processor
+ * may lack one in between: AVX-512 came before AVX-VNNI. */
 static um_status select_tier(const char *wanted, cpu_kernels *k, um_error *err) {
     static const struct {
         const char *name;
         bool (*is_there)(void);
         void (*fill)(cpu_kernels *k);
     } tiers[] = {{"avx2", cpu_has_avx2, cpu_fill_avx2},
+                 {"avxvnni", cpu_has_avxvnni, cpu_fill_avxvnni},
                  {"avx512", cpu_has_avx512, cpu_fill_avx512},
                  {"amx", cpu_has_amx, cpu_fill_amx}};
     const int n_tiers = sizeof tiers / sizeof *tiers;
-    int n_there = 0, n_wanted = -1;
-    while (n_there < n_tiers && tiers[n_there].is_there()) n_there++;
-    const char *best = n_there ? tiers[n_there - 1].name : "scalar";
-    if (!wanted || !wanted[0]) wanted = best;
-    if (strcmp(wanted, "scalar") == 0) n_wanted = 0;
+    int best = -1, chosen = -2;
     for (int i = 0; i < n_tiers; i++)
-        if (strcmp(wanted, tiers[i].name) == 0) n_wanted = i + 1;
-    if (n_wanted < 0)
-        FAIL(UM_INVALID, err, "UNMASK_CPU: expected scalar, avx2, avx512 or amx, found \"%.40s\"",
-             wanted);
-    if (n_wanted > n_there)
+        if (tiers[i].is_there()) best = i;
+    if (!wanted || !wanted[0]) wanted = best < 0 ? "scalar" : tiers[best].name;
+    if (strcmp(wanted, "scalar") == 0) chosen = -1;
+    for (int i = 0; i < n_tiers; i++)
+        if (strcmp(wanted, tiers[i].name) == 0) chosen = i;
+    if (chosen < -1)
+        FAIL(UM_INVALID, err,
+             "UNMASK_CPU: expected scalar, avx2, avxvnni, avx512 or amx, found \"%.40s\"", wanted);
+    if (chosen >= 0 && !tiers[chosen].is_there())
         FAIL(UM_UNSUPPORTED, err, "UNMASK_CPU: expected a processor with %s, found one with %s",
-             wanted, best);
+             wanted, best < 0 ? "scalar" : tiers[best].name);
     cpu_fill_scalar(k);
-    for (int i = 0; i < n_wanted; i++) tiers[i].fill(k);
+    for (int i = 0; i <= chosen; i++)
+        if (tiers[i].is_there()) tiers[i].fill(k);
     return UM_OK;
 }
 

@@ -23,6 +23,12 @@ bool cpu_has_avx512(void) {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+/* cpuid leaf 7.1: AVX-VNNI, whose registers are those of AVX2. */
+bool cpu_has_avxvnni(void) {
+    unsigned a, b, c, d;
+    return cpu_has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+
 bool cpu_has_vnni(void) {
     __builtin_cpu_init();
     return cpu_has_avx512() && __builtin_cpu_supports("avx512vnni");
@@ -55,6 +61,11 @@ void cpu_fill_avx2(cpu_kernels *k) {
     rows_fill_avx2(k);
     attention_fill_avx2(k);
     head_fill_avx2(k);
+}
+
+void cpu_fill_avxvnni(cpu_kernels *k) {
+    k->name = "avxvnni";
+    packed_fill_avxvnni(k);
 }
 
 void cpu_fill_avx512(cpu_kernels *k) {

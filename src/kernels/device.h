@@ -26,7 +26,7 @@ struct device_kind;
 typedef struct device {
     const struct kernel_ops *ops;   /* kernels/ops.h */
     const struct device_kind *kind; /* of device.c and its like: what the functions below call */
-    const char *tier;               /* "scalar", "avx2", "avx512", "amx", "cuda" */
+    const char *tier;               /* "scalar", "avx2", "avxvnni", "avx512", "amx", "cuda" */
     const char *name;               /* "cpu", "cuda:0" */
     bool is_host;                   /* its memory is the process's */
     bool has_tiles;                 /* products of bfloat16 are the fastest ones: FORM_BF16 and
@@ -37,9 +37,9 @@ typedef struct device {
 
 /* Opens a device by its name: "cpu", or "cuda:N" with the number of a GPU. NULL or "": what the
  * environment variable UNMASK_DEVICE names, or else the CPU. The CPU comes with its best tier, or
- * the one that UNMASK_CPU names: scalar, avx2, avx512 or amx. UM_INVALID for another name or
- * number, UM_UNSUPPORTED for what this build or this machine lacks, UM_DEVICE where a driver fails.
- * n_threads 0: one for each core. */
+ * the one that UNMASK_CPU names: scalar, avx2, avxvnni, avx512 or amx. UM_INVALID for another name
+ * or number, UM_UNSUPPORTED for what this build or this machine lacks, UM_DEVICE where a driver
+ * fails. n_threads 0: one for each core. */
 um_status device_open(const char *name, int n_threads, device **dev, um_error *err);
 void device_close(device *dev); /* accepts NULL */
 
