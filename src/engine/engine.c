@@ -134,12 +134,26 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
                       options->progress, options->progress_user, err);
 }
 
+/* Fields of the interface that no code reads yet. */
+static um_status refuse_unread(const um_engine_options *o, um_error *err) {
+    const char *unread = o->max_step_ms != 0 ? "max_step_ms"
+                         : o->max_requests   ? "max_requests"
+                         : o->max_queue      ? "max_queue"
+                         : o->prefix_cache   ? "prefix_cache"
+                                             : NULL;
+    if (!unread) return UM_OK;
+    um_error_set(err, UM_UNSUPPORTED, "%s: not supported yet", unread);
+    um_error_at(err, unread, -1);
+    return UM_UNSUPPORTED;
+}
+
 um_status um_engine_open(const um_engine_options *options, um_engine **out, um_error *err) {
     if (!options || (!options->directory && !options->synthetic) || !out)
         FAIL(UM_INVALID, err, "the model's directory is missing");
     if (options->precision != UM_PRECISION_REFERENCE && options->precision != UM_PRECISION_FAST)
         FAIL(UM_INVALID, err, "precision: expected reference (0) or fast (1), found %d",
              (int)options->precision);
+    TRY(refuse_unread(options, err));
     um_kv_type stored;
     TRY(resolve_kv_type(options, &stored, err));
     um_engine *engine = memory_calloc(1, sizeof *engine);
@@ -192,5 +206,12 @@ void um_engine_pages(um_engine *engine, int64_t *n_pages, int64_t *n_free) {
     pthread_mutex_lock(&engine->step_lock);
     *n_pages = page_pool_count(engine->pool);
     *n_free = page_pool_free_count(engine->pool);
+    pthread_mutex_unlock(&engine->step_lock);
+}
+
+void um_engine_stats(um_engine *engine, um_stats *stats) {
+    pthread_mutex_lock(&engine->step_lock);
+    *stats = (um_stats){.pages_free = page_pool_free_count(engine->pool)};
+    stats->pages_used = page_pool_count(engine->pool) - stats->pages_free;
     pthread_mutex_unlock(&engine->step_lock);
 }

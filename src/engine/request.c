@@ -20,6 +20,8 @@ void um_request_options_init(um_request_options *options) {
     options->alg_temp = options->credit_alpha = options->credit_beta = NAN;
     options->credit_gamma = options->block_add = options->block_ready = NAN;
     options->top_k = -1;
+    options->repetition_penalty = 1;
+    options->top_logprobs = -1;
 }
 
 static void request_free(um_request *request) {

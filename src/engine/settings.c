@@ -165,11 +165,29 @@ static um_status resolve_fold(const model_traits *traits, const um_request_optio
     return UM_OK;
 }
 
+/* Fields of the interface that no code reads yet. */
+static um_status refuse_unread(const um_request_options *o, um_error *err) {
+    const char *unread = o->n_logit_bias              ? "logit_bias"
+                         : o->frequency_penalty != 0  ? "frequency_penalty"
+                         : o->presence_penalty != 0   ? "presence_penalty"
+                         : o->repetition_penalty != 1 ? "repetition_penalty"
+                         : o->n_stop_tokens           ? "stop_tokens"
+                         : o->min_tokens              ? "min_tokens"
+                         : o->top_logprobs != -1      ? "top_logprobs"
+                         : o->priority                ? "priority"
+                                                      : NULL;
+    if (!unread) return UM_OK;
+    um_error_set(err, UM_UNSUPPORTED, "%s: not supported yet", unread);
+    um_error_at(err, unread, -1);
+    return UM_UNSUPPORTED;
+}
+
 um_status settings_resolve(const um_engine *engine, const um_request_options *o,
                            request_settings *s, um_error *err) {
     const um_model_info *info = model_info(engine->mdl);
     const model_traits *traits = model_traits_of(engine->mdl);
     memset(s, 0, sizeof *s);
+    TRY(refuse_unread(o, err));
     if (o->n_prompt < 1 || !o->prompt)
         return settings_refuse(err, "prompt", "expected at least one token, found none");
     for (size_t i = 0; i < o->n_prompt; i++) {
