@@ -50,7 +50,8 @@ typedef struct request_settings {
     double temperature, top_p, min_p;
     int32_t top_k;
     float cfg_scale;
-    bool ignore_eos;
+    int32_t top_logprobs; /* -1: none */
+    int32_t priority;
     bool folds;               /* a forward that may settle a block takes the next one along */
     bool is_causal;           /* the mask is block-causal */
     bool has_prompt_block;    /* ... and the whole prompt is its first block */
@@ -58,6 +59,20 @@ typedef struct request_settings {
     int32_t unsure_tokens[2]; /* confidence_eos_eot_inf: have no confidence; -1: none */
     rng_key key;              /* seed and request; position and step are filled in for each draw */
 } request_settings;
+
+/* What a request does to its logits, and its end tokens (logit_rules.c). */
+typedef struct logit_rules {
+    bool is_used; /* some logit may change */
+    float frequency_penalty, presence_penalty, repetition_penalty;
+    int32_t min_end; /* positions before it take no end token */
+    int32_t n_bias, n_ends, n_prompt, n_answer, n_list, n_early;
+    um_logit_bias *bias;     /* [n_bias] by rising token */
+    int32_t *ends;           /* [n_ends] by rising token */
+    int32_t *prompt;         /* [n_prompt] its distinct tokens, with a repetition penalty */
+    int32_t *answer;         /* [n_answer] its committed tokens, sorted */
+    logit_adjustment *list;  /* [n_list] of the step */
+    logit_adjustment *early; /* [n_early] of the step, for positions before min_end */
+} logit_rules;
 
 /* One sequence of positions with its pages. Lane 1 has the prompt masked. */
 typedef struct lane {
@@ -82,6 +97,7 @@ struct um_request {
     lane lanes[REQUEST_LANES_MAX];
     uint8_t *states; /* [n_canvas] um_position_state */
     char *policy_args;
+    logit_rules rules;
 
     request_phase phase;
     int32_t origin;                   /* where blocks are counted from */
@@ -111,8 +127,10 @@ struct um_request {
     double *keys;
     um_policy_change *changes; /* one more than n_window: a guard */
     const float **logit_rows;
-    float *logits;        /* [n_window, and a block where it folds; vocab], or NULL */
-    unsigned char *state; /* state_bytes and a guard, or NULL */
+    float *logits; /* [n_window, and a block where it folds; vocab], or NULL: where the policy
+                      sees logits, or log-probabilities are asked for */
+    um_token_logprob *top_tokens; /* [n_window, top_logprobs], or NULL */
+    unsigned char *state;         /* state_bytes and a guard, or NULL */
     size_t state_bytes;
 
     /* Events; `is_drained` and the queue under state_lock. */
@@ -169,6 +187,29 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *op
 /* True where committed positions may take another token. */
 bool settings_may_edit(const request_settings *settings);
 
+/* ---- logit_rules.c ------------------------------------------------------------------------ */
+
+/* Checks the options that rules and log-probabilities are made of. */
+um_status logit_rules_check(const um_model_info *info, const um_request_options *options,
+                            um_error *err);
+/* rules is zeroed; options are checked. What it holds is freed by logit_rules_deinit, also after a
+ * failure. */
+um_status logit_rules_init(logit_rules *rules, const um_model_info *info,
+                           const um_request_options *options, int32_t n_canvas, um_error *err);
+void logit_rules_deinit(logit_rules *rules);
+/* Counts what is committed, before a step; its lists stay as they are until the next one. */
+void logit_rules_update(um_request *request);
+/* Puts what holds for a position into its score request. */
+void logit_rules_apply(const um_request *request, int32_t position, score_request *q);
+/* True where a position's token ends the text there. */
+bool logit_rules_end_text(const um_request *request, int32_t position);
+
+/* ---- logprobs.c --------------------------------------------------------------------------- */
+
+/* Fills log_probability and the top tokens of a step's i-th change: position and token are set. */
+void logprobs_fill(const um_engine *engine, um_request *request, int32_t i_change,
+                   um_change *change);
+
 /* ---- request.c ---------------------------------------------------------------------------- */
 
 /* Opens the window of one block that starts at `first`. */
@@ -211,7 +252,7 @@ um_status decide_seed(um_engine *engine, um_request *request, um_change *change,
 /* ---- apply.c ------------------------------------------------------------------------------ */
 
 /* The first end token of the window with nothing undecided before it, or -1. */
-int32_t apply_find_stop(const um_engine *engine, const um_request *request);
+int32_t apply_find_stop(const um_request *request);
 /* Takes the scores of a planned request, changes its block, stages its events. step_lock held. */
 void apply_step(um_engine *engine, um_request *request, int64_t elapsed_ns);
 

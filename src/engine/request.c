@@ -29,6 +29,7 @@ static void request_free(um_request *request) {
     for (int i = 0; i < REQUEST_LANES_MAX; i++) memory_free(request->lanes[i].tokens);
     memory_free(request->states);
     memory_free(request->policy_args);
+    logit_rules_deinit(&request->rules);
     memory_free(request->candidates);
     memory_free(request->order);
     memory_free(request->view_tokens);
@@ -37,6 +38,7 @@ static void request_free(um_request *request) {
     memory_free(request->changes);
     memory_free(request->logit_rows);
     memory_free(request->logits);
+    memory_free(request->top_tokens);
     memory_free(request->state);
     plugin_close(request->settings.plugin);
     memory_free(request->event_inputs);
@@ -94,11 +96,16 @@ static um_status alloc_window(um_request *request, int32_t vocab, um_error *err)
     bool is_held = request->candidates && request->order && request->view_tokens &&
                    request->view_states && request->keys && request->changes &&
                    request->event_inputs && request->event_block && request->event_changes;
-    if (is_held && (s->policy->flags & UM_POLICY_SEES_LOGITS)) {
+    if (is_held && ((s->policy->flags & UM_POLICY_SEES_LOGITS) || s->top_logprobs >= 0)) {
         request->logit_rows = memory_calloc(n, sizeof *request->logit_rows);
         size_t n_rows = n + (s->folds ? (size_t)s->block_len : 0);
         request->logits = memory_alloc_array(n_rows, (size_t)vocab * sizeof *request->logits);
         is_held = request->logit_rows && request->logits;
+    }
+    if (is_held && s->top_logprobs > 0) {
+        request->top_tokens =
+            memory_alloc_array(n, (size_t)s->top_logprobs * sizeof *request->top_tokens);
+        is_held = request->top_tokens != NULL;
     }
     if (is_held && s->policy->state_bytes) {
         request->state_bytes = s->policy->state_bytes(&s->params, request->n_window);
@@ -148,6 +155,7 @@ static um_status request_fill(um_request *request, const um_request_options *opt
     int64_t n_window = (int64_t)s->params.window * s->unit_len;
     request->n_window = n_window < n_canvas ? (int32_t)n_window : request->n_canvas;
     TRY(fill_canvas(request, options, info->mask_token, err));
+    TRY(logit_rules_init(&request->rules, info, options, request->n_canvas, err));
     return alloc_window(request, info->vocab, err);
 }
 

@@ -109,7 +109,8 @@ static um_status resolve_sampling(const um_model_info *info, const um_request_op
     if (!(cfg_scale >= 0 && cfg_scale <= 1e6))
         return settings_refuse_real(err, "cfg_scale", "0 to 1000000", cfg_scale);
     s->cfg_scale = (float)cfg_scale;
-    s->ignore_eos = o->ignore_eos;
+    s->top_logprobs = o->top_logprobs;
+    s->priority = o->priority;
     s->key = (rng_key){.seed = o->seed, .request = o->request_key};
     return UM_OK;
 }
@@ -167,18 +168,9 @@ static um_status resolve_fold(const model_traits *traits, const um_request_optio
 
 /* Fields of the interface that no code reads yet. */
 static um_status refuse_unread(const um_request_options *o, um_error *err) {
-    const char *unread = o->n_logit_bias              ? "logit_bias"
-                         : o->frequency_penalty != 0  ? "frequency_penalty"
-                         : o->presence_penalty != 0   ? "presence_penalty"
-                         : o->repetition_penalty != 1 ? "repetition_penalty"
-                         : o->n_stop_tokens           ? "stop_tokens"
-                         : o->min_tokens              ? "min_tokens"
-                         : o->top_logprobs != -1      ? "top_logprobs"
-                         : o->priority                ? "priority"
-                                                      : NULL;
-    if (!unread) return UM_OK;
-    um_error_set(err, UM_UNSUPPORTED, "%s: not supported yet", unread);
-    um_error_at(err, unread, -1);
+    if (!o->priority) return UM_OK;
+    um_error_set(err, UM_UNSUPPORTED, "priority: not supported yet");
+    um_error_at(err, "priority", -1);
     return UM_UNSUPPORTED;
 }
 
@@ -240,6 +232,7 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
     TRY(resolve_unit(info, o, s, err));
     TRY(settings_fill_params(info, traits, o, s, err));
     TRY(resolve_sampling(info, o, s, err));
+    TRY(logit_rules_check(info, o, err));
     TRY(resolve_end_tokens(info, o, s, err));
     TRY(resolve_cache(o, s, err));
     return resolve_fold(traits, o, s, err);
