@@ -39,6 +39,10 @@ static void apply_change(um_engine *engine, um_request *request, um_event *event
                          um_change change) {
     int32_t position = change.position;
     change.is_edit = request->states[position] == UM_POSITION_COMMITTED;
+    if (change.is_edit)
+        engine->stats.edits++;
+    else
+        engine->stats.commits++;
     logprobs_fill(engine, request, event->n_changes, &change);
     request->event_changes[event->n_changes++] = change;
     request->states[position] = change.token == model_info(engine->mdl)->mask_token
@@ -87,6 +91,7 @@ static void freeze(um_request *request, int32_t n_tokens) {
     request->n_final = n_tokens;
     for (int32_t i = 0; i < request->n_lanes; i++)
         page_table_freeze(&request->lanes[i].pages, n_tokens);
+    prefix_publish(request);
 }
 
 /* Moves the window behind its finished blocks; a new one opens where none is left. */
@@ -102,6 +107,7 @@ static void advance(um_engine *engine, um_request *request, const um_policy_deci
         describe_blocks(request, was_done, done, request->event_block + request->n_event_block,
                         event);
         request->n_event_block += done - was_done;
+        engine->stats.blocks_finished += (done - was_done + s->block_len - 1) / s->block_len;
     }
     if (next >= request->n_canvas) {
         request_finish(request, UM_FINISH_LENGTH, s->max_tokens);
@@ -121,7 +127,7 @@ static void advance(um_engine *engine, um_request *request, const um_policy_deci
     if (is_seeded || request_is_stale(request)) request->phase = PHASE_SEED;
 }
 
-static void apply_prefill(um_engine *engine, um_request *request, int64_t elapsed_ns) {
+static void apply_prefill(um_request *request, int64_t elapsed_ns) {
     freeze(request, request->span_end);
     request->prefill_forwards++;
     request->prefill_ns += elapsed_ns;
@@ -129,10 +135,7 @@ static void apply_prefill(um_engine *engine, um_request *request, int64_t elapse
     event->prefill_done = request->n_final;
     event->prefill_total = request->n_prefill;
     if (request->n_final < request->n_prefill) return;
-    /* The block that seeds the first window was left out. */
-    bool is_seeded = request->n_final < request_block_start(request, request->window_first);
-    request->phase =
-        is_seeded && model_traits_of(engine->mdl)->has_seed ? PHASE_SEED : PHASE_DECODE;
+    request->phase = request->next_phase;
 }
 
 /* The span has written final keys and values of the blocks before the window. */
@@ -203,11 +206,12 @@ static um_status apply_decode(um_engine *engine, um_request *request, um_error *
 void apply_step(um_engine *engine, um_request *request, int64_t elapsed_ns) {
     um_error error;
     if (request->phase == PHASE_PREFILL) {
-        apply_prefill(engine, request, elapsed_ns);
+        apply_prefill(request, elapsed_ns);
         return;
     }
     request->decode_ns += elapsed_ns;
     request->forwards++;
+    request->has_opened = false;
     bool is_seed = request->phase == PHASE_SEED;
     um_status status =
         is_seed ? apply_seed(engine, request, &error) : apply_decode(engine, request, &error);

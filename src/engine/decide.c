@@ -219,6 +219,8 @@ um_status decide_open(um_engine *engine, um_request *request, um_error *err) {
     const request_settings *s = &request->settings;
     bool is_multi = s->policy->flags & UM_POLICY_MULTI_BLOCK;
     if (request->phase != PHASE_DECODE || !is_multi || !s->policy->open) return UM_OK;
+    if (request->has_opened) return UM_OK; /* before a step that it sat out */
+    request->has_opened = true;
     rng_key key = s->key;
     um_policy_view view = show_window(engine, request, &key);
     int32_t n_opened = s->policy->open(&view);

@@ -16,6 +16,8 @@
 
 #include "base/arena.h"
 #include "cache/page_pool.h"
+#include "cache/prefix_index.h"
+#include "engine/pace.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 #include "models/model.h"
@@ -78,10 +80,12 @@ typedef struct logit_rules {
 typedef struct lane {
     int32_t *tokens; /* [n_canvas] */
     page_table pages;
+    prefix_node *node; /* the last run of its beginning that is shared, or NULL */
+    int32_t n_indexed; /* runs up to it */
 } lane;
 
 typedef enum request_phase {
-    PHASE_WAITING = 0, /* for pages */
+    PHASE_WAITING = 0, /* for pages; it may have been put back */
     PHASE_PREFILL = 1,
     PHASE_DECODE = 2,
     PHASE_SEED =
@@ -91,7 +95,7 @@ typedef enum request_phase {
 
 struct um_request {
     um_engine *engine;
-    um_request *next; /* state_lock; in order of creation */
+    um_request *next; /* state_lock; in order of rank: priority, then age */
     request_settings settings;
     int32_t n_prompt, n_canvas, n_lanes;
     lane lanes[REQUEST_LANES_MAX];
@@ -100,9 +104,14 @@ struct um_request {
     logit_rules rules;
 
     request_phase phase;
-    int32_t origin;                   /* where blocks are counted from */
-    int32_t n_carried;                /* blocks that the last step finished with a change */
-    int32_t n_prefill;                /* prompt positions that are prefilled: whole blocks */
+    request_phase next_phase; /* after the prefill: DECODE or SEED */
+    int32_t origin;           /* where blocks are counted from */
+    int32_t n_carried;        /* blocks that the last step finished with a change */
+    int32_t n_prefill;        /* positions that are prefilled: whole blocks */
+    int32_t n_cached;         /* prompt tokens that were in the prefix cache */
+    int32_t preemptions;
+    bool is_started;                  /* accepted once; stays true where it is put back */
+    bool has_opened;                  /* the policy has widened the window for the next step */
     int32_t n_final;                  /* positions whose final keys and values are in their slots */
     int32_t window_first, window_end; /* the open blocks: what the policy sees */
     int32_t i_step;                   /* steps since the first of them became the first */
@@ -110,8 +119,12 @@ struct um_request {
     int32_t forwards, prefill_forwards;
     int64_t prefill_ns, decode_ns;
     int64_t last_step; /* number of the step it last took part in */
+    bool is_queued;    /* state_lock; counts for max_queue */
 
     /* Its part of the step being made. */
+    bool is_secured;              /* has pages for its next span */
+    int32_t i_rank;               /* place in the list */
+    int32_t prefill_rows;         /* positions of a prompt that the step has room for */
     int32_t span_first, span_end; /* positions, the same in every lane */
     int32_t first_row[REQUEST_LANES_MAX];
     int32_t n_undone; /* forwards of this window that took the next block along in vain */
@@ -165,10 +178,42 @@ struct um_engine {
     page_pool *pool;
     kv_layer *kv; /* [n_layers] */
     um_kv_type kv_type;
-    int64_t n_steps;
+    int64_t n_steps, max_step_ns;
+    int32_t max_requests, max_queue; /* 0: no bound */
+    prefix_index *prefixes;          /* NULL: nothing is shared */
+    pace pace;
     step_plan plan;
-    um_request *requests; /* state_lock; oldest first */
+    um_stats stats;       /* step_lock: counters */
+    um_stats published;   /* state_lock: as the last step left them */
+    um_request *requests; /* state_lock; in order of rank */
+    int32_t n_requests;   /* state_lock */
+    int32_t n_queued;     /* state_lock: those that were never accepted */
+    um_request **ready;   /* state_lock: [ready_capacity] room for all requests */
+    int32_t ready_capacity;
 };
+
+/* ---- engine.c ----------------------------------------------------------------------------- */
+
+/* Makes the counters visible, and how requests and pages stand. Both locks held. */
+void engine_publish_stats(um_engine *engine);
+
+/* ---- schedule.c --------------------------------------------------------------------------- */
+
+/* Ends what was cancelled, gives running requests the pages of their next span, admits what waits.
+ * Sets is_secured of those that can take part in the step. Returns whether a request has ended or
+ * was admitted. Both locks held. */
+bool schedule_pages(um_engine *engine);
+
+/* ---- prefix.c ----------------------------------------------------------------------------- */
+
+/* True where the beginning of a request may be shared. */
+bool prefix_is_shared(const um_request *request);
+/* Takes what is cached of the first n_tokens into empty tables: n_cached of them, frozen. */
+um_status prefix_attach(um_request *request, int32_t n_tokens, int32_t *n_cached, um_error *err);
+/* Shares what is frozen. */
+void prefix_publish(um_request *request);
+/* Before its pages are given back. */
+void prefix_detach(um_request *request);
 
 /* ---- plugin.c ----------------------------------------------------------------------------- */
 
@@ -233,7 +278,9 @@ void request_release_pages(um_request *request);
 
 void plan_clear(step_plan *plan);
 void plan_deinit(step_plan *plan);
-/* Rows that the request's next span takes in all its lanes. */
+/* Where the request's next span ends. */
+int32_t plan_span_end(const um_engine *engine, const um_request *request);
+/* Rows that it takes in all its lanes. */
 int64_t plan_rows_of(const um_engine *engine, const um_request *request);
 /* Adds the request's next span to the plan. UM_NO_MEMORY is the request's fault alone. */
 um_status plan_add(um_engine *engine, um_request *request, um_error *err);
@@ -242,7 +289,7 @@ model_batch plan_batch(const um_engine *engine);
 
 /* ---- decide.c ----------------------------------------------------------------------------- */
 
-/* Lets a policy of several blocks widen its window before a forward. */
+/* Lets a policy of several blocks widen its window before a forward, once. */
 um_status decide_open(um_engine *engine, um_request *request, um_error *err);
 /* Shows the policy the scores of a step and checks what it decides. */
 um_status decide(um_engine *engine, um_request *request, um_policy_decision *d, um_error *err);

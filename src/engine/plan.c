@@ -113,7 +113,7 @@ static void next_span(const um_engine *engine, const um_request *request, int32_
     if (request->phase == PHASE_PREFILL) {
         int32_t last = request->n_prefill;
         *first = request->n_final;
-        *end = last - *first > s->prefill_chunk ? *first + s->prefill_chunk : last;
+        *end = last - *first > request->prefill_rows ? *first + request->prefill_rows : last;
         return;
     }
     if (request->phase == PHASE_SEED) {
@@ -136,6 +136,12 @@ static void next_span(const um_engine *engine, const um_request *request, int32_
     bool needs_row_before = traits->is_shifted && *first == request->window_first && *first > 0 &&
                             is_scored(request, *first);
     if (needs_row_before) (*first)--;
+}
+
+int32_t plan_span_end(const um_engine *engine, const um_request *request) {
+    int32_t first, end;
+    next_span(engine, request, &first, &end);
+    return end;
 }
 
 int64_t plan_rows_of(const um_engine *engine, const um_request *request) {
@@ -220,7 +226,6 @@ static void add_scores(um_engine *engine, um_request *request) {
 
 um_status plan_add(um_engine *engine, um_request *request, um_error *err) {
     step_plan *plan = &engine->plan;
-    TRY(decide_open(engine, request, err));
     int32_t n_scores = request->window_end - request->window_first;
     if (looks_ahead(request)) n_scores += request->settings.block_len;
     TRY(plan_reserve(plan, plan->n_rows + plan_rows_of(engine, request), plan->n_scores + n_scores,

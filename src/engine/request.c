@@ -159,6 +159,27 @@ static um_status request_fill(um_request *request, const um_request_options *opt
     return alloc_window(request, info->vocab, err);
 }
 
+/* Into the list, by rank. state_lock held. */
+static um_status enqueue(um_engine *engine, um_request *request, um_error *err) {
+    if (engine->max_queue && engine->n_queued >= engine->max_queue)
+        FAIL(UM_AGAIN, err, "%d requests are waiting; expected at most %d (max_queue)",
+             engine->n_queued, engine->max_queue);
+    if (engine->n_requests == engine->ready_capacity) {
+        int32_t n = engine->ready_capacity ? 2 * engine->ready_capacity : 16;
+        um_request **ready = memory_realloc_array(engine->ready, (size_t)n, sizeof *engine->ready);
+        if (!ready) FAIL(UM_NO_MEMORY, err, "no memory for %d requests", n);
+        engine->ready = ready;
+        engine->ready_capacity = n;
+    }
+    um_request **at = &engine->requests;
+    while (*at && (*at)->settings.priority >= request->settings.priority) at = &(*at)->next;
+    request->next = *at;
+    *at = request;
+    engine->n_requests++;
+    engine->n_queued++;
+    return UM_OK;
+}
+
 um_status um_request_create(um_engine *engine, const um_request_options *options, um_request **out,
                             um_error *err) {
     um_request *request = memory_calloc(1, sizeof *request);
@@ -166,16 +187,19 @@ um_status um_request_create(um_engine *engine, const um_request_options *options
     request->engine = engine;
     request->is_drained = true;
     request->last_step = -1;
+    request->is_queued = true;
     um_status status = request_fill(request, options, err);
     if (status != UM_OK) {
         request_free(request);
         return status;
     }
     pthread_mutex_lock(&engine->state_lock);
-    um_request **end = &engine->requests;
-    while (*end) end = &(*end)->next;
-    *end = request;
+    status = enqueue(engine, request, err);
     pthread_mutex_unlock(&engine->state_lock);
+    if (status != UM_OK) {
+        request_free(request);
+        return status;
+    }
     *out = request;
     return UM_OK;
 }
@@ -194,10 +218,13 @@ void um_request_destroy(um_request **handle) {
     for (um_request **at = &engine->requests; *at; at = &(*at)->next) {
         if (*at != request) continue;
         *at = request->next;
+        engine->n_requests--;
+        engine->n_queued -= request->is_queued;
         break;
     }
-    pthread_mutex_unlock(&engine->state_lock);
     request_release_pages(request);
+    engine_publish_stats(engine);
+    pthread_mutex_unlock(&engine->state_lock);
     pthread_mutex_unlock(&engine->step_lock);
     request_free(request);
 }
@@ -253,6 +280,7 @@ um_event *request_stage_event(um_request *request, um_event_kind kind) {
 }
 
 void request_release_pages(um_request *request) {
+    prefix_detach(request);
     for (int i = 0; i < REQUEST_LANES_MAX; i++)
         page_table_release(request->engine->pool, &request->lanes[i].pages);
 }
@@ -261,6 +289,7 @@ void request_fail(um_request *request, const um_error *err) {
     request_release_pages(request);
     request->phase = PHASE_FINISHED;
     request_stage_event(request, UM_EVENT_ERROR)->error = *err;
+    request->engine->stats.requests_failed++;
 }
 
 void request_finish(um_request *request, um_finish_reason reason, int32_t n_tokens) {
@@ -272,6 +301,9 @@ void request_finish(um_request *request, um_finish_reason reason, int32_t n_toke
     event->tokens = request->lanes[0].tokens + request->n_prompt;
     event->forwards = request->forwards;
     event->prefill_forwards = request->prefill_forwards;
+    event->n_cached = request->n_cached;
+    event->preemptions = request->preemptions;
     event->prefill_ns = request->prefill_ns;
     event->decode_ns = request->decode_ns;
+    request->engine->stats.requests_done++;
 }

@@ -166,20 +166,11 @@ static um_status resolve_fold(const model_traits *traits, const um_request_optio
     return UM_OK;
 }
 
-/* Fields of the interface that no code reads yet. */
-static um_status refuse_unread(const um_request_options *o, um_error *err) {
-    if (!o->priority) return UM_OK;
-    um_error_set(err, UM_UNSUPPORTED, "priority: not supported yet");
-    um_error_at(err, "priority", -1);
-    return UM_UNSUPPORTED;
-}
-
 um_status settings_resolve(const um_engine *engine, const um_request_options *o,
                            request_settings *s, um_error *err) {
     const um_model_info *info = model_info(engine->mdl);
     const model_traits *traits = model_traits_of(engine->mdl);
     memset(s, 0, sizeof *s);
-    TRY(refuse_unread(o, err));
     if (o->n_prompt < 1 || !o->prompt)
         return settings_refuse(err, "prompt", "expected at least one token, found none");
     for (size_t i = 0; i < o->n_prompt; i++) {

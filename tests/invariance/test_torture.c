@@ -75,6 +75,7 @@ static void run(const char *directory, bool has_tokenizer, attempt *a) {
     options.directory = directory;
     options.n_threads = 2;
     options.cache_tokens = 256;
+    options.prefix_cache = true;
     a->status = UM_OK;
     if (has_tokenizer) {
         a->status = um_tokenizer_open(directory, &tokenizer, &err);
