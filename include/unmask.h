@@ -439,6 +439,15 @@ typedef struct um_engine_options {
     const char *pack_cache;
     um_progress_fn progress; /* may be NULL */
     void *progress_user;
+    /* Scheduling (docs/architecture.md): nothing here changes an answer. */
+    double max_step_ms;   /* 0: no bound. While a request denoises, a step takes only as much of
+                             others' prompts along as it is expected to hold within this time, but
+                             at least one block */
+    int32_t max_requests; /* that hold pages at the same time; 0: no bound */
+    int32_t max_queue;    /* that wait for their first forward; 0: no bound */
+    bool prefix_cache;    /* frozen blocks of prompts and answers are kept while there is room, and
+                             shared by requests that begin alike (block-causal models and the exact
+                             cache; elsewhere a prefix depends on what follows it) */
 } um_engine_options;
 
 UM_API void um_engine_options_init(um_engine_options *options);
@@ -464,6 +473,30 @@ UM_API um_kv_type um_engine_kv_type(const um_engine *engine);
 /* Pages of the cache: how many exist, and how many no request holds. */
 UM_API void um_engine_pages(um_engine *engine, int64_t *n_pages, int64_t *n_free);
 
+/* What the engine has done and how it stands after its last step. Counters only rise. */
+typedef struct um_stats {
+    int64_t pages_free;   /* hold nothing */
+    int64_t pages_used;   /* held by requests */
+    int64_t pages_cached; /* of the prefix cache alone: taken when pages are needed */
+    int64_t requests_running, requests_waiting;
+    /* Counters. */
+    int64_t requests_accepted, requests_done, requests_failed; /* failed: cancelled ones, too */
+    int64_t preemptions;    /* requests that were put back for want of pages */
+    int64_t forwards;       /* of the model, each for many requests */
+    int64_t forwards_ns;    /* time inside them */
+    int64_t rows_prefill;   /* prompts, and what is computed again after a request was put back */
+    int64_t rows_block;     /* of open blocks */
+    int64_t rows_folded;    /* of a block that goes through beside the open one: the one before it,
+                               or the next one */
+    int64_t commits, edits; /* changes to masked positions, and to others */
+    int64_t blocks_finished;
+    int64_t tokens_queried; /* prompt tokens that were looked up in the prefix cache */
+    int64_t tokens_cached;  /* ... and found there */
+} um_stats;
+
+/* Does not wait for a step that is being made. Any thread. */
+UM_API void um_engine_stats(um_engine *engine, um_stats *stats);
+
 /* One forward over a whole sequence under the model's own mask, without cache.
  *   ids    [n]          i32, each within the vocabulary
  *   logits [n, vocab]   f32, the caller's
@@ -479,6 +512,14 @@ UM_API um_status um_engine_logits(um_engine *engine, const int32_t *ids, size_t 
 UM_API um_status um_engine_step(um_engine *engine, um_error *err);
 
 /* ---- Requests ------------------------------------------------------------------------------- */
+
+enum { UM_TOP_LOGPROBS_MAX = 20, UM_REQUEST_STOP_TOKENS_MAX = 1024, UM_LOGIT_BIAS_MAX = 65536 };
+
+/* Added to a token's logit. Minus infinity: the token is never proposed. */
+typedef struct um_logit_bias {
+    int32_t token;
+    float bias;
+} um_logit_bias;
 
 /* Fill with um_request_options_init: it sets each field to "the model's default". */
 typedef struct um_request_options {
@@ -521,6 +562,23 @@ typedef struct um_request_options {
     um_fold fold;
     int32_t prefill_chunk; /* prompt tokens a forward, rounded down to whole blocks; 0: default */
     um_constraint *constraint; /* NULL: none; held by the request while it lives */
+    /* What follows changes logits before anything is read from them: after guidance, before
+     * probabilities, temperature and truncation. docs/decoding.md has the formulas. */
+    const um_logit_bias *logit_bias; /* [n_logit_bias], each token once; copied */
+    int32_t n_logit_bias;
+    double frequency_penalty;  /* times a token's count in the answer, subtracted; 0: off */
+    double presence_penalty;   /* subtracted where the count is not 0; 0: off */
+    double repetition_penalty; /* above 0; 1: off. Logits of tokens that the prompt or the answer
+                                  has are divided by it, negative ones multiplied */
+    /* The end of the text. */
+    const int32_t *stop_tokens; /* [n_stop_tokens] further ids that end it; also with ignore_eos;
+                                   copied */
+    int32_t n_stop_tokens;
+    int32_t min_tokens; /* no end before so many tokens: end tokens are not proposed there */
+    /* -1: none. Else changes say the log-probability of their token and, up to 20, the most
+     * probable tokens of their position, in the forward that made the change. */
+    int32_t top_logprobs;
+    int32_t priority; /* higher ones are admitted first and put back last; 0: default */
 } um_request_options;
 
 UM_API void um_request_options_init(um_request_options *options);
@@ -529,7 +587,8 @@ UM_API um_status um_request_options_check(const um_request_options *options, um_
 
 /* Checks the options against the model and queues the request. On success *request is the
  * caller's, to be destroyed before the engine is closed. UM_INVALID names the parameter; UM_LIMIT
- * where prompt and max_tokens exceed the context or the page pool. */
+ * where prompt and max_tokens exceed the context or the page pool; UM_AGAIN where max_queue
+ * requests are waiting: the same call may succeed later. */
 UM_API um_status um_request_create(um_engine *engine, const um_request_options *options,
                                    um_request **request, um_error *err);
 /* Asks for the end of a request: the next um_engine_step ends it with UM_CANCELLED as its last
@@ -540,14 +599,22 @@ UM_API void um_request_destroy(um_request **request);
 
 typedef enum um_event_kind {
     UM_EVENT_ACCEPTED = 0, /* pages are held; the first forward is next */
-    UM_EVENT_PREFILL = 1,  /* prompt tokens went through the model */
-    UM_EVENT_STEP = 2,     /* one denoising forward; of two blocks where it is folded (um_fold) */
-    UM_EVENT_BLOCK = 3,    /* a block is finished and frozen */
-    UM_EVENT_DONE = 4,     /* the last event of a request that ended well */
-    UM_EVENT_ERROR = 5     /* the last event of a request that failed or was cancelled */
+    /* Prompt tokens went through the model; once more, with those of finished blocks, after the
+     * request was put back for want of pages. */
+    UM_EVENT_PREFILL = 1,
+    UM_EVENT_STEP = 2,  /* one denoising forward; of two blocks where it is folded (um_fold) */
+    UM_EVENT_BLOCK = 3, /* a block is finished and frozen */
+    UM_EVENT_DONE = 4,  /* the last event of a request that ended well */
+    UM_EVENT_ERROR = 5  /* the last event of a request that failed or was cancelled */
 } um_event_kind;
 
 typedef enum um_finish_reason { UM_FINISH_STOP = 0, UM_FINISH_LENGTH = 1 } um_finish_reason;
+
+/* log softmax(l) of a token: l as changed by bias and penalties, at temperature 1. */
+typedef struct um_token_logprob {
+    int32_t token;
+    float log_probability;
+} um_token_logprob;
 
 /* One position's change. An edit changes a position that was not masked. */
 typedef struct um_change {
@@ -555,12 +622,20 @@ typedef struct um_change {
     int32_t token;
     float probability;
     bool is_edit;
+    /* With top_logprobs: of the token, NaN where the forward did not score the position (a token
+     * that a policy moved); and the most probable ones but the mask, ties by rising id. Else NaN
+     * and none. */
+    float log_probability;
+    int32_t n_top;
+    const um_token_logprob *top; /* [n_top] */
 } um_change;
 
 typedef struct um_event {
     um_event_kind kind;
+    /* UM_EVENT_ACCEPTED, UM_EVENT_DONE */
+    int32_t n_cached; /* prompt tokens whose keys and values were in the prefix cache */
     /* UM_EVENT_PREFILL */
-    int32_t prefill_done, prefill_total; /* prompt tokens */
+    int32_t prefill_done, prefill_total; /* tokens */
     /* UM_EVENT_STEP, UM_EVENT_BLOCK */
     int32_t forward;        /* denoising forwards of this request, from 0 */
     int32_t block;          /* block-causal: position / block_len; full: from the prompt's end */
@@ -574,6 +649,7 @@ typedef struct um_event {
     int32_t n_tokens;      /* the answer, without the token that stopped it */
     const int32_t *tokens; /* [n_tokens] */
     int32_t forwards, prefill_forwards;
+    int32_t preemptions;           /* how often it was put back for want of pages */
     int64_t prefill_ns, decode_ns; /* time inside um_engine_step while this request took part */
     /* UM_EVENT_ERROR */
     um_error error;

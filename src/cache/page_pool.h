@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The pool of cache pages and the page table of a sequence. Knows nothing of tokens or models: a
- * page is KV_PAGE_LEN positions of keys and values in every layer.
+ * page is KV_PAGE_LEN positions of keys and values in every layer. A page is held by any number of
+ * tables, and besides may be kept by an index of prefixes: held by none and kept it is idle, and is
+ * taken back when no page is free.
  */
 #ifndef CACHE_PAGE_POOL_H
 #define CACHE_PAGE_POOL_H
@@ -23,16 +25,25 @@ um_status page_pool_create(device *dev, kv_type type, int32_t n_layers, int32_t 
 void page_pool_destroy(page_pool *pool); /* accepts NULL */
 
 int32_t page_pool_count(const page_pool *pool);
+/* Pages that no table holds: the free and the idle ones. */
 int32_t page_pool_free_count(const page_pool *pool);
+int32_t page_pool_idle_count(const page_pool *pool);
 /* Keys and values of layer i; borrowed. */
 kv_layer page_pool_layer(const page_pool *pool, int32_t i_layer);
 /* Bytes that one position takes in all layers. SIZE_MAX on overflow. */
 size_t page_pool_bytes_per_token(kv_type type, int32_t n_layers, int32_t n_kv_heads,
                                  int32_t head_dim);
-/* For tests: true if every page is either free once or held, and the counts agree. */
+/* Keeps a page that a table holds beyond that table's end; drops it again. */
+void page_pool_keep(page_pool *pool, int32_t page);
+void page_pool_drop(page_pool *pool, int32_t page);
+bool page_pool_is_held(const page_pool *pool, int32_t page); /* by a table */
+/* How the pool gets at idle pages: `reclaim` drops at least one, or returns false. NULL: it has
+ * none. */
+void page_pool_set_reclaim(page_pool *pool, bool (*reclaim)(void *user), void *user);
+/* For tests: true if every page is either free once, held or kept, and the counts agree. */
 bool page_pool_is_consistent(const page_pool *pool);
 
-/* The pages of one sequence, all taken at once. Owned by the request; zero-initialised is empty. */
+/* The pages of one sequence. Owned by the request; zero-initialised is empty. */
 typedef struct page_table {
     int32_t *pages; /* [n_pages] */
     int32_t n_pages;
@@ -42,6 +53,14 @@ typedef struct page_table {
 /* Takes pages for n_tokens positions: all of them, or none with UM_AGAIN when too few are free, or
  * UM_LIMIT when the whole pool is smaller. */
 um_status page_table_acquire(page_pool *pool, int64_t n_tokens, page_table *table, um_error *err);
+/* The same for a table that may have pages: takes those that are missing. On failure the table is
+ * as it was. */
+um_status page_table_grow(page_pool *pool, int64_t n_tokens, page_table *table, um_error *err);
+/* Appends kept pages [n_pages] of another sequence, which are shared and frozen. UM_NO_MEMORY. */
+um_status page_table_share(page_pool *pool, const int32_t *pages, int32_t n_pages,
+                           page_table *table, um_error *err);
+/* Puts a kept page that holds the same in place of a frozen one. */
+void page_table_replace(page_pool *pool, page_table *table, int32_t i_page, int32_t page);
 /* Gives every page back; the table is empty then. Accepts an empty one. */
 void page_table_release(page_pool *pool, page_table *table);
 /* Marks positions below n_tokens as final. */

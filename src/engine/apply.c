@@ -39,6 +39,11 @@ static void apply_change(um_engine *engine, um_request *request, um_event *event
                          um_change change) {
     int32_t position = change.position;
     change.is_edit = request->states[position] == UM_POSITION_COMMITTED;
+    if (change.is_edit)
+        engine->stats.edits++;
+    else
+        engine->stats.commits++;
+    logprobs_fill(engine, request, event->n_changes, &change);
     request->event_changes[event->n_changes++] = change;
     request->states[position] = change.token == model_info(engine->mdl)->mask_token
                                     ? UM_POSITION_MASKED
@@ -56,18 +61,11 @@ static void apply_decision(um_engine *engine, um_request *request, um_event *eve
                                  .probability = d->changes[i].probability});
 }
 
-static bool is_stop_token(const um_model_info *info, int32_t token) {
-    for (int32_t i = 0; i < info->n_stop_tokens; i++)
-        if (info->stop_tokens[i] == token) return true;
-    return false;
-}
-
 /* The first end token with nothing undecided before it, or -1. Earlier blocks hold none: the
  * request would have ended there. A policy that edits must have left everything up to it unchanged
  * in this step, or be done with the block: what it just wrote it may still correct. */
-static int32_t find_stop(const um_engine *engine, const um_request *request,
-                         const um_policy_decision *d) {
-    if (request->settings.ignore_eos) return -1;
+static int32_t find_stop(const um_request *request, const um_policy_decision *d) {
+    if (!request->rules.n_ends) return -1;
     int32_t end = request->n_prompt + request->settings.max_tokens;
     int32_t first =
         request->window_first > request->n_prompt ? request->window_first : request->n_prompt;
@@ -80,19 +78,20 @@ static int32_t find_stop(const um_engine *engine, const um_request *request,
     }
     for (int32_t p = first; p < end; p++) {
         if (request->states[p] != UM_POSITION_COMMITTED) return -1;
-        if (is_stop_token(model_info(engine->mdl), request->lanes[0].tokens[p])) return p;
+        if (logit_rules_end_text(request, p)) return p;
     }
     return -1;
 }
 
-int32_t apply_find_stop(const um_engine *engine, const um_request *request) {
-    return find_stop(engine, request, NULL);
+int32_t apply_find_stop(const um_request *request) {
+    return find_stop(request, NULL);
 }
 
 static void freeze(um_request *request, int32_t n_tokens) {
     request->n_final = n_tokens;
     for (int32_t i = 0; i < request->n_lanes; i++)
         page_table_freeze(&request->lanes[i].pages, n_tokens);
+    prefix_publish(request);
 }
 
 /* Moves the window behind its finished blocks; a new one opens where none is left. */
@@ -108,6 +107,7 @@ static void advance(um_engine *engine, um_request *request, const um_policy_deci
         describe_blocks(request, was_done, done, request->event_block + request->n_event_block,
                         event);
         request->n_event_block += done - was_done;
+        engine->stats.blocks_finished += (done - was_done + s->block_len - 1) / s->block_len;
     }
     if (next >= request->n_canvas) {
         request_finish(request, UM_FINISH_LENGTH, s->max_tokens);
@@ -127,7 +127,7 @@ static void advance(um_engine *engine, um_request *request, const um_policy_deci
     if (is_seeded || request_is_stale(request)) request->phase = PHASE_SEED;
 }
 
-static void apply_prefill(um_engine *engine, um_request *request, int64_t elapsed_ns) {
+static void apply_prefill(um_request *request, int64_t elapsed_ns) {
     freeze(request, request->span_end);
     request->prefill_forwards++;
     request->prefill_ns += elapsed_ns;
@@ -135,10 +135,7 @@ static void apply_prefill(um_engine *engine, um_request *request, int64_t elapse
     event->prefill_done = request->n_final;
     event->prefill_total = request->n_prefill;
     if (request->n_final < request->n_prefill) return;
-    /* The block that seeds the first window was left out. */
-    bool is_seeded = request->n_final < request_block_start(request, request->window_first);
-    request->phase =
-        is_seeded && model_traits_of(engine->mdl)->has_seed ? PHASE_SEED : PHASE_DECODE;
+    request->phase = request->next_phase;
 }
 
 /* The span has written final keys and values of the blocks before the window. */
@@ -156,7 +153,7 @@ static um_status apply_seed(um_engine *engine, um_request *request, um_error *er
     request->phase = PHASE_DECODE;
     request->i_step = request_is_stale(request); /* a refresh is behind it */
     request->step++;
-    int32_t stop = find_stop(engine, request, NULL);
+    int32_t stop = find_stop(request, NULL);
     if (stop >= 0)
         request_finish(request, UM_FINISH_STOP, stop - request->n_prompt);
     else if (!request->i_step && !request_has_mask(request)) /* a window of one position */
@@ -198,7 +195,7 @@ static um_status apply_decode(um_engine *engine, um_request *request, um_error *
     request->step++;
     request->i_step++;
     request->n_carried = s->is_causal && d.n_changes ? d.n_finished : 0;
-    int32_t stop = find_stop(engine, request, &d);
+    int32_t stop = find_stop(request, &d);
     if (stop >= 0)
         request_finish(request, UM_FINISH_STOP, stop - request->n_prompt);
     else if (d.n_finished)
@@ -209,11 +206,12 @@ static um_status apply_decode(um_engine *engine, um_request *request, um_error *
 void apply_step(um_engine *engine, um_request *request, int64_t elapsed_ns) {
     um_error error;
     if (request->phase == PHASE_PREFILL) {
-        apply_prefill(engine, request, elapsed_ns);
+        apply_prefill(request, elapsed_ns);
         return;
     }
     request->decode_ns += elapsed_ns;
     request->forwards++;
+    request->has_opened = false;
     bool is_seed = request->phase == PHASE_SEED;
     um_status status =
         is_seed ? apply_seed(engine, request, &error) : apply_decode(engine, request, &error);

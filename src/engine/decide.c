@@ -219,6 +219,8 @@ um_status decide_open(um_engine *engine, um_request *request, um_error *err) {
     const request_settings *s = &request->settings;
     bool is_multi = s->policy->flags & UM_POLICY_MULTI_BLOCK;
     if (request->phase != PHASE_DECODE || !is_multi || !s->policy->open) return UM_OK;
+    if (request->has_opened) return UM_OK; /* before a step that it sat out */
+    request->has_opened = true;
     rng_key key = s->key;
     um_policy_view view = show_window(engine, request, &key);
     int32_t n_opened = s->policy->open(&view);
@@ -239,7 +241,7 @@ um_status decide(um_engine *engine, um_request *request, um_policy_decision *d, 
     key.step = (uint32_t)request->step;
     um_policy_view view = show_window(engine, request, &key);
     view.candidates = request->candidates;
-    view.logits = request->logit_rows;
+    if (request->settings.policy->flags & UM_POLICY_SEES_LOGITS) view.logits = request->logit_rows;
     *d = (um_policy_decision){.changes = request->changes};
     request->settings.policy->step(&view, d);
     d->changes = request->changes;
@@ -252,6 +254,9 @@ um_status decide_seed(um_engine *engine, um_request *request, um_change *change,
     int32_t position;
     TRY(score_at(engine, request, 0, &found, &position, err));
     um_candidate c = candidate_of(&request->settings, model_traits_of(engine->mdl), found);
+    request->candidates[0] = c;
+    if (request->logit_rows)
+        request->logit_rows[0] = engine->plan.score_requests[request->first_score].logits;
     *change = (um_change){.position = position, .token = c.token, .probability = c.probability};
     return UM_OK;
 }

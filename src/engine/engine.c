@@ -140,6 +140,24 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
     return model_write_packed(engine->mdl, engine->dev, options->pack_cache, err);
 }
 
+/* How requests share the engine. */
+static um_status resolve_schedule(um_engine *engine, const um_engine_options *o, um_error *err) {
+    const char *wrong = !(o->max_step_ms >= 0 && o->max_step_ms <= 1e9) ? "max_step_ms"
+                        : o->max_requests < 0                           ? "max_requests"
+                        : o->max_queue < 0                              ? "max_queue"
+                                                                        : NULL;
+    if (wrong) {
+        um_error_set(err, UM_INVALID, "%s: expected 0 (no bound) or more", wrong);
+        um_error_at(err, wrong, -1);
+        return UM_INVALID;
+    }
+    engine->max_step_ns = (int64_t)(o->max_step_ms * 1e6);
+    engine->max_requests = o->max_requests;
+    engine->max_queue = o->max_queue;
+    if (!o->prefix_cache) return UM_OK;
+    return prefix_index_create(engine->pool, UINT64_MAX, &engine->prefixes, err);
+}
+
 um_status um_engine_open(const um_engine_options *options, um_engine **out, um_error *err) {
     if (!options || (!options->directory && !options->synthetic) || !out)
         FAIL(UM_INVALID, err, "the model's directory is missing");
@@ -161,10 +179,12 @@ um_status um_engine_open(const um_engine_options *options, um_engine **out, um_e
     pthread_mutex_init(&engine->state_lock, NULL);
     engine->kv_type = stored;
     um_status status = open_parts(engine, options, err);
+    if (status == UM_OK) status = resolve_schedule(engine, options, err);
     if (status != UM_OK) {
         um_engine_close(&engine);
         return status;
     }
+    engine_publish_stats(engine);
     *out = engine;
     return UM_OK;
 }
@@ -175,6 +195,8 @@ void um_engine_close(um_engine **handle) {
     *handle = NULL;
     plan_deinit(&engine->plan);
     memory_free(engine->kv);
+    memory_free(engine->ready);
+    prefix_index_destroy(engine->prefixes);
     page_pool_destroy(engine->pool);
     if (engine->mdl) model_unpack(engine->mdl, engine->dev);
     device_close(engine->dev);
@@ -209,4 +231,30 @@ void um_engine_pages(um_engine *engine, int64_t *n_pages, int64_t *n_free) {
     *n_pages = page_pool_count(engine->pool);
     *n_free = page_pool_free_count(engine->pool);
     pthread_mutex_unlock(&engine->step_lock);
+}
+
+void engine_publish_stats(um_engine *engine) {
+    um_stats *s = &engine->stats;
+    int64_t n_idle = page_pool_idle_count(engine->pool);
+    s->pages_cached = n_idle;
+    s->pages_free = page_pool_free_count(engine->pool) - n_idle;
+    s->pages_used = page_pool_count(engine->pool) - s->pages_free - n_idle;
+    s->requests_running = s->requests_waiting = 0;
+    for (um_request *r = engine->requests; r; r = r->next) {
+        bool is_waiting = r->phase == PHASE_WAITING;
+        if (r->is_queued && !(is_waiting && !r->is_started)) {
+            r->is_queued = false;
+            engine->n_queued--;
+        }
+        s->requests_waiting += is_waiting && !r->is_queued;
+        s->requests_running += !is_waiting && r->phase != PHASE_FINISHED;
+    }
+    engine->published = *s;
+}
+
+void um_engine_stats(um_engine *engine, um_stats *stats) {
+    pthread_mutex_lock(&engine->state_lock);
+    *stats = engine->published;
+    stats->requests_waiting += engine->n_queued;
+    pthread_mutex_unlock(&engine->state_lock);
 }

@@ -15,6 +15,8 @@
 #include <stdatomic.h>
 
 #include "cache/page_pool.h"
+#include "cache/prefix_index.h"
+#include "engine/pace.h"
 #include "kernels/device_scratch.h"
 #include "kernels/ops.h"
 #include "models/model.h"
@@ -50,7 +52,8 @@ typedef struct request_settings {
     double temperature, top_p, min_p;
     int32_t top_k;
     float cfg_scale;
-    bool ignore_eos;
+    int32_t top_logprobs; /* -1: none */
+    int32_t priority;
     bool folds;               /* a forward that may settle a block takes the next one along */
     bool is_causal;           /* the mask is block-causal */
     bool has_prompt_block;    /* ... and the whole prompt is its first block */
@@ -59,14 +62,30 @@ typedef struct request_settings {
     rng_key key;              /* seed and request; position and step are filled in for each draw */
 } request_settings;
 
+/* What a request does to its logits, and its end tokens (logit_rules.c). */
+typedef struct logit_rules {
+    bool is_used; /* some logit may change */
+    float frequency_penalty, presence_penalty, repetition_penalty;
+    int32_t min_end; /* positions before it take no end token */
+    int32_t n_bias, n_ends, n_prompt, n_answer, n_list, n_early;
+    um_logit_bias *bias;     /* [n_bias] by rising token */
+    int32_t *ends;           /* [n_ends] by rising token */
+    int32_t *prompt;         /* [n_prompt] its distinct tokens, with a repetition penalty */
+    int32_t *answer;         /* [n_answer] its committed tokens, sorted */
+    logit_adjustment *list;  /* [n_list] of the step */
+    logit_adjustment *early; /* [n_early] of the step, for positions before min_end */
+} logit_rules;
+
 /* One sequence of positions with its pages. Lane 1 has the prompt masked. */
 typedef struct lane {
     int32_t *tokens; /* [n_canvas] */
     page_table pages;
+    prefix_node *node; /* the last run of its beginning that is shared, or NULL */
+    int32_t n_indexed; /* runs up to it */
 } lane;
 
 typedef enum request_phase {
-    PHASE_WAITING = 0, /* for pages */
+    PHASE_WAITING = 0, /* for pages; it may have been put back */
     PHASE_PREFILL = 1,
     PHASE_DECODE = 2,
     PHASE_SEED =
@@ -76,17 +95,23 @@ typedef enum request_phase {
 
 struct um_request {
     um_engine *engine;
-    um_request *next; /* state_lock; in order of creation */
+    um_request *next; /* state_lock; in order of rank: priority, then age */
     request_settings settings;
     int32_t n_prompt, n_canvas, n_lanes;
     lane lanes[REQUEST_LANES_MAX];
     uint8_t *states; /* [n_canvas] um_position_state */
     char *policy_args;
+    logit_rules rules;
 
     request_phase phase;
-    int32_t origin;                   /* where blocks are counted from */
-    int32_t n_carried;                /* blocks that the last step finished with a change */
-    int32_t n_prefill;                /* prompt positions that are prefilled: whole blocks */
+    request_phase next_phase; /* after the prefill: DECODE or SEED */
+    int32_t origin;           /* where blocks are counted from */
+    int32_t n_carried;        /* blocks that the last step finished with a change */
+    int32_t n_prefill;        /* positions that are prefilled: whole blocks */
+    int32_t n_cached;         /* prompt tokens that were in the prefix cache */
+    int32_t preemptions;
+    bool is_started;                  /* accepted once; stays true where it is put back */
+    bool has_opened;                  /* the policy has widened the window for the next step */
     int32_t n_final;                  /* positions whose final keys and values are in their slots */
     int32_t window_first, window_end; /* the open blocks: what the policy sees */
     int32_t i_step;                   /* steps since the first of them became the first */
@@ -94,8 +119,12 @@ struct um_request {
     int32_t forwards, prefill_forwards;
     int64_t prefill_ns, decode_ns;
     int64_t last_step; /* number of the step it last took part in */
+    bool is_queued;    /* state_lock; counts for max_queue */
 
     /* Its part of the step being made. */
+    bool is_secured;              /* has pages for its next span */
+    int32_t i_rank;               /* place in the list */
+    int32_t prefill_rows;         /* positions of a prompt that the step has room for */
     int32_t span_first, span_end; /* positions, the same in every lane */
     int32_t first_row[REQUEST_LANES_MAX];
     int32_t n_undone; /* forwards of this window that took the next block along in vain */
@@ -111,8 +140,10 @@ struct um_request {
     double *keys;
     um_policy_change *changes; /* one more than n_window: a guard */
     const float **logit_rows;
-    float *logits;        /* [n_window, and a block where it folds; vocab], or NULL */
-    unsigned char *state; /* state_bytes and a guard, or NULL */
+    float *logits; /* [n_window, and a block where it folds; vocab], or NULL: where the policy
+                      sees logits, or log-probabilities are asked for */
+    um_token_logprob *top_tokens; /* [n_window, top_logprobs], or NULL */
+    unsigned char *state;         /* state_bytes and a guard, or NULL */
     size_t state_bytes;
     request_constraint *constraint; /* or NULL */
 
@@ -148,10 +179,42 @@ struct um_engine {
     page_pool *pool;
     kv_layer *kv; /* [n_layers] */
     um_kv_type kv_type;
-    int64_t n_steps;
+    int64_t n_steps, max_step_ns;
+    int32_t max_requests, max_queue; /* 0: no bound */
+    prefix_index *prefixes;          /* NULL: nothing is shared */
+    pace pace;
     step_plan plan;
-    um_request *requests; /* state_lock; oldest first */
+    um_stats stats;       /* step_lock: counters */
+    um_stats published;   /* state_lock: as the last step left them */
+    um_request *requests; /* state_lock; in order of rank */
+    int32_t n_requests;   /* state_lock */
+    int32_t n_queued;     /* state_lock: those that were never accepted */
+    um_request **ready;   /* state_lock: [ready_capacity] room for all requests */
+    int32_t ready_capacity;
 };
+
+/* ---- engine.c ----------------------------------------------------------------------------- */
+
+/* Makes the counters visible, and how requests and pages stand. Both locks held. */
+void engine_publish_stats(um_engine *engine);
+
+/* ---- schedule.c --------------------------------------------------------------------------- */
+
+/* Ends what was cancelled, gives running requests the pages of their next span, admits what waits.
+ * Sets is_secured of those that can take part in the step. Returns whether a request has ended or
+ * was admitted. Both locks held. */
+bool schedule_pages(um_engine *engine);
+
+/* ---- prefix.c ----------------------------------------------------------------------------- */
+
+/* True where the beginning of a request may be shared. */
+bool prefix_is_shared(const um_request *request);
+/* Takes what is cached of the first n_tokens into empty tables: n_cached of them, frozen. */
+um_status prefix_attach(um_request *request, int32_t n_tokens, int32_t *n_cached, um_error *err);
+/* Shares what is frozen. */
+void prefix_publish(um_request *request);
+/* Before its pages are given back. */
+void prefix_detach(um_request *request);
 
 /* ---- plugin.c ----------------------------------------------------------------------------- */
 
@@ -169,6 +232,29 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *op
 
 /* True where committed positions may take another token. */
 bool settings_may_edit(const request_settings *settings);
+
+/* ---- logit_rules.c ------------------------------------------------------------------------ */
+
+/* Checks the options that rules and log-probabilities are made of. */
+um_status logit_rules_check(const um_model_info *info, const um_request_options *options,
+                            um_error *err);
+/* rules is zeroed; options are checked. What it holds is freed by logit_rules_deinit, also after a
+ * failure. */
+um_status logit_rules_init(logit_rules *rules, const um_model_info *info,
+                           const um_request_options *options, int32_t n_canvas, um_error *err);
+void logit_rules_deinit(logit_rules *rules);
+/* Counts what is committed, before a step; its lists stay as they are until the next one. */
+void logit_rules_update(um_request *request);
+/* Puts what holds for a position into its score request. */
+void logit_rules_apply(const um_request *request, int32_t position, score_request *q);
+/* True where a position's token ends the text there. */
+bool logit_rules_end_text(const um_request *request, int32_t position);
+
+/* ---- logprobs.c --------------------------------------------------------------------------- */
+
+/* Fills log_probability and the top tokens of a step's i-th change: position and token are set. */
+void logprobs_fill(const um_engine *engine, um_request *request, int32_t i_change,
+                   um_change *change);
 
 /* ---- request.c ---------------------------------------------------------------------------- */
 
@@ -193,7 +279,9 @@ void request_release_pages(um_request *request);
 
 void plan_clear(step_plan *plan);
 void plan_deinit(step_plan *plan);
-/* Rows that the request's next span takes in all its lanes. */
+/* Where the request's next span ends. */
+int32_t plan_span_end(const um_engine *engine, const um_request *request);
+/* Rows that it takes in all its lanes. */
 int64_t plan_rows_of(const um_engine *engine, const um_request *request);
 /* Adds the request's next span to the plan. UM_NO_MEMORY is the request's fault alone. */
 um_status plan_add(um_engine *engine, um_request *request, um_error *err);
@@ -202,7 +290,7 @@ model_batch plan_batch(const um_engine *engine);
 
 /* ---- decide.c ----------------------------------------------------------------------------- */
 
-/* Lets a policy of several blocks widen its window before a forward. */
+/* Lets a policy of several blocks widen its window before a forward, once. */
 um_status decide_open(um_engine *engine, um_request *request, um_error *err);
 /* Shows the policy the scores of a step and checks what it decides. */
 um_status decide(um_engine *engine, um_request *request, um_policy_decision *d, um_error *err);
@@ -228,7 +316,7 @@ um_status constrain_decision(um_request *request, um_policy_decision *d, um_erro
 /* ---- apply.c ------------------------------------------------------------------------------ */
 
 /* The first end token of the window with nothing undecided before it, or -1. */
-int32_t apply_find_stop(const um_engine *engine, const um_request *request);
+int32_t apply_find_stop(const um_request *request);
 /* Takes the scores of a planned request, changes its block, stages its events. step_lock held. */
 void apply_step(um_engine *engine, um_request *request, int64_t elapsed_ns);
 

@@ -98,10 +98,10 @@ static bool is_scored(const um_request *request, int32_t position) {
  * comes after it: the rows of that block see the open one as it is then, and are not seen by it. An
  * end token in the open block would end the answer instead. A block that goes on being corrected is
  * not waited for: rows in vain cost as much as others where products bind. */
-static bool looks_ahead(const um_engine *engine, const um_request *request) {
+static bool looks_ahead(const um_request *request) {
     return request->settings.folds && request->phase == PHASE_DECODE &&
            request->n_undone < FOLDS_UNDONE_MAX && request->window_end < request->n_canvas &&
-           !request_has_mask(request) && apply_find_stop(engine, request) < 0;
+           !request_has_mask(request) && apply_find_stop(request) < 0;
 }
 
 /* The positions [first, end) of the next forward. */
@@ -113,7 +113,7 @@ static void next_span(const um_engine *engine, const um_request *request, int32_
     if (request->phase == PHASE_PREFILL) {
         int32_t last = request->n_prefill;
         *first = request->n_final;
-        *end = last - *first > s->prefill_chunk ? *first + s->prefill_chunk : last;
+        *end = last - *first > request->prefill_rows ? *first + request->prefill_rows : last;
         return;
     }
     if (request->phase == PHASE_SEED) {
@@ -128,7 +128,7 @@ static void next_span(const um_engine *engine, const um_request *request, int32_
                        request->states[request->window_first] != UM_POSITION_MASKED;
         *first = recomputes ? 0 : is_part ? request->window_first : request->n_final;
         *end = is_part ? request->window_end : last;
-        if (looks_ahead(engine, request)) *end += s->block_len;
+        if (looks_ahead(request)) *end += s->block_len;
     } else {
         *first = is_refresh ? 0 : request->window_first;
         *end = is_refresh || s->cache == UM_CACHE_PREFIX ? request->n_canvas : request->window_end;
@@ -136,6 +136,12 @@ static void next_span(const um_engine *engine, const um_request *request, int32_
     bool needs_row_before = traits->is_shifted && *first == request->window_first && *first > 0 &&
                             is_scored(request, *first);
     if (needs_row_before) (*first)--;
+}
+
+int32_t plan_span_end(const um_engine *engine, const um_request *request) {
+    int32_t first, end;
+    next_span(engine, request, &first, &end);
+    return end;
 }
 
 int64_t plan_rows_of(const um_engine *engine, const um_request *request) {
@@ -181,7 +187,7 @@ static void add_score(um_engine *engine, um_request *request, int32_t position, 
     key.position = (uint32_t)position;
     key.step = (uint32_t)step;
     float *logits = NULL;
-    if (request->logits && request->phase == PHASE_DECODE)
+    if (request->logits)
         logits = request->logits + (size_t)(position - request->window_first) *
                                        (size_t)model_info(engine->mdl)->vocab;
     plan->score_requests[plan->n_scores++] = (score_request){
@@ -200,18 +206,20 @@ static void add_score(um_engine *engine, um_request *request, int32_t position, 
         .logits = logits,
         .allowed = constrain_allowed(request, position),
     };
+    logit_rules_apply(request, position, &plan->score_requests[plan->n_scores - 1]);
 }
 
 static void add_scores(um_engine *engine, um_request *request) {
     const step_plan *plan = &engine->plan;
     int32_t first = request->window_first, end = request->window_end;
     request->first_score = plan->n_scores;
+    if (request->phase != PHASE_PREFILL) logit_rules_update(request);
     if (request->phase == PHASE_SEED) add_score(engine, request, first, request->step);
     for (int32_t p = first; request->phase == PHASE_DECODE && p < end; p++)
         if (is_scored(request, p)) add_score(engine, request, p, request->step);
     request->n_scores = plan->n_scores - request->first_score;
     /* A block that is taken along is drawn as in the step after this one. */
-    if (looks_ahead(engine, request))
+    if (looks_ahead(request))
         for (int32_t p = end; p < end + request->settings.block_len; p++)
             add_score(engine, request, p, request->step + 1);
     request->n_ahead = plan->n_scores - request->first_score - request->n_scores;
@@ -219,9 +227,8 @@ static void add_scores(um_engine *engine, um_request *request) {
 
 um_status plan_add(um_engine *engine, um_request *request, um_error *err) {
     step_plan *plan = &engine->plan;
-    TRY(decide_open(engine, request, err));
     int32_t n_scores = request->window_end - request->window_first;
-    if (looks_ahead(engine, request)) n_scores += request->settings.block_len;
+    if (looks_ahead(request)) n_scores += request->settings.block_len;
     TRY(plan_reserve(plan, plan->n_rows + plan_rows_of(engine, request), plan->n_scores + n_scores,
                      plan->n_tables + request->n_lanes, err));
     TRY(constrain_begin(request, request->window_first, request->window_first + n_scores, err));

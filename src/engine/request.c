@@ -20,6 +20,8 @@ void um_request_options_init(um_request_options *options) {
     options->alg_temp = options->credit_alpha = options->credit_beta = NAN;
     options->credit_gamma = options->block_add = options->block_ready = NAN;
     options->top_k = -1;
+    options->repetition_penalty = 1;
+    options->top_logprobs = -1;
 }
 
 static void request_free(um_request *request) {
@@ -27,6 +29,7 @@ static void request_free(um_request *request) {
     for (int i = 0; i < REQUEST_LANES_MAX; i++) memory_free(request->lanes[i].tokens);
     memory_free(request->states);
     memory_free(request->policy_args);
+    logit_rules_deinit(&request->rules);
     memory_free(request->candidates);
     memory_free(request->order);
     memory_free(request->view_tokens);
@@ -35,6 +38,7 @@ static void request_free(um_request *request) {
     memory_free(request->changes);
     memory_free(request->logit_rows);
     memory_free(request->logits);
+    memory_free(request->top_tokens);
     memory_free(request->state);
     plugin_close(request->settings.plugin);
     constrain_destroy(request);
@@ -93,11 +97,16 @@ static um_status alloc_window(um_request *request, int32_t vocab, um_error *err)
     bool is_held = request->candidates && request->order && request->view_tokens &&
                    request->view_states && request->keys && request->changes &&
                    request->event_inputs && request->event_block && request->event_changes;
-    if (is_held && (s->policy->flags & UM_POLICY_SEES_LOGITS)) {
+    if (is_held && ((s->policy->flags & UM_POLICY_SEES_LOGITS) || s->top_logprobs >= 0)) {
         request->logit_rows = memory_calloc(n, sizeof *request->logit_rows);
         size_t n_rows = n + (s->folds ? (size_t)s->block_len : 0);
         request->logits = memory_alloc_array(n_rows, (size_t)vocab * sizeof *request->logits);
         is_held = request->logit_rows && request->logits;
+    }
+    if (is_held && s->top_logprobs > 0) {
+        request->top_tokens =
+            memory_alloc_array(n, (size_t)s->top_logprobs * sizeof *request->top_tokens);
+        is_held = request->top_tokens != NULL;
     }
     if (is_held && s->policy->state_bytes) {
         request->state_bytes = s->policy->state_bytes(&s->params, request->n_window);
@@ -117,6 +126,20 @@ static um_status keep_policy_args(um_request *request, const char *text, um_erro
     memcpy(request->policy_args, text ? text : "", n_bytes);
     request->settings.params.arguments = request->policy_args;
     return UM_OK;
+}
+
+/* The head of another device knows no rules for logits yet. */
+static um_status check_device(const um_request *request, const um_request_options *options,
+                              um_error *err) {
+    const device *dev = request->engine->dev;
+    const char *name = options->constraint      ? "constraint"
+                       : request->rules.is_used ? "logit_bias, penalties and min_tokens"
+                                                : NULL;
+    if (dev->is_host || !name) return UM_OK;
+    um_error_set(err, UM_UNSUPPORTED, "%s: expected the device cpu, found %s, which cannot do that",
+                 name, dev->name);
+    um_error_at(err, name, -1);
+    return UM_UNSUPPORTED;
 }
 
 static um_status request_fill(um_request *request, const um_request_options *options,
@@ -147,8 +170,31 @@ static um_status request_fill(um_request *request, const um_request_options *opt
     int64_t n_window = (int64_t)s->params.window * s->unit_len;
     request->n_window = n_window < n_canvas ? (int32_t)n_window : request->n_canvas;
     TRY(fill_canvas(request, options, info->mask_token, err));
+    TRY(logit_rules_init(&request->rules, info, options, request->n_canvas, err));
+    TRY(check_device(request, options, err));
     TRY(alloc_window(request, info->vocab, err));
     return options->constraint ? constrain_create(request, options->constraint, err) : UM_OK;
+}
+
+/* Into the list, by rank. state_lock held. */
+static um_status enqueue(um_engine *engine, um_request *request, um_error *err) {
+    if (engine->max_queue && engine->n_queued >= engine->max_queue)
+        FAIL(UM_AGAIN, err, "%d requests are waiting; expected at most %d (max_queue)",
+             engine->n_queued, engine->max_queue);
+    if (engine->n_requests == engine->ready_capacity) {
+        int32_t n = engine->ready_capacity ? 2 * engine->ready_capacity : 16;
+        um_request **ready = memory_realloc_array(engine->ready, (size_t)n, sizeof *engine->ready);
+        if (!ready) FAIL(UM_NO_MEMORY, err, "no memory for %d requests", n);
+        engine->ready = ready;
+        engine->ready_capacity = n;
+    }
+    um_request **at = &engine->requests;
+    while (*at && (*at)->settings.priority >= request->settings.priority) at = &(*at)->next;
+    request->next = *at;
+    *at = request;
+    engine->n_requests++;
+    engine->n_queued++;
+    return UM_OK;
 }
 
 um_status um_request_create(um_engine *engine, const um_request_options *options, um_request **out,
@@ -158,16 +204,19 @@ um_status um_request_create(um_engine *engine, const um_request_options *options
     request->engine = engine;
     request->is_drained = true;
     request->last_step = -1;
+    request->is_queued = true;
     um_status status = request_fill(request, options, err);
     if (status != UM_OK) {
         request_free(request);
         return status;
     }
     pthread_mutex_lock(&engine->state_lock);
-    um_request **end = &engine->requests;
-    while (*end) end = &(*end)->next;
-    *end = request;
+    status = enqueue(engine, request, err);
     pthread_mutex_unlock(&engine->state_lock);
+    if (status != UM_OK) {
+        request_free(request);
+        return status;
+    }
     *out = request;
     return UM_OK;
 }
@@ -186,10 +235,13 @@ void um_request_destroy(um_request **handle) {
     for (um_request **at = &engine->requests; *at; at = &(*at)->next) {
         if (*at != request) continue;
         *at = request->next;
+        engine->n_requests--;
+        engine->n_queued -= request->is_queued;
         break;
     }
-    pthread_mutex_unlock(&engine->state_lock);
     request_release_pages(request);
+    engine_publish_stats(engine);
+    pthread_mutex_unlock(&engine->state_lock);
     pthread_mutex_unlock(&engine->step_lock);
     request_free(request);
 }
@@ -245,6 +297,7 @@ um_event *request_stage_event(um_request *request, um_event_kind kind) {
 }
 
 void request_release_pages(um_request *request) {
+    prefix_detach(request);
     for (int i = 0; i < REQUEST_LANES_MAX; i++)
         page_table_release(request->engine->pool, &request->lanes[i].pages);
 }
@@ -253,6 +306,7 @@ void request_fail(um_request *request, const um_error *err) {
     request_release_pages(request);
     request->phase = PHASE_FINISHED;
     request_stage_event(request, UM_EVENT_ERROR)->error = *err;
+    request->engine->stats.requests_failed++;
 }
 
 void request_finish(um_request *request, um_finish_reason reason, int32_t n_tokens) {
@@ -264,6 +318,9 @@ void request_finish(um_request *request, um_finish_reason reason, int32_t n_toke
     event->tokens = request->lanes[0].tokens + request->n_prompt;
     event->forwards = request->forwards;
     event->prefill_forwards = request->prefill_forwards;
+    event->n_cached = request->n_cached;
+    event->preemptions = request->preemptions;
     event->prefill_ns = request->prefill_ns;
     event->decode_ns = request->decode_ns;
+    request->engine->stats.requests_done++;
 }

@@ -109,7 +109,8 @@ static um_status resolve_sampling(const um_model_info *info, const um_request_op
     if (!(cfg_scale >= 0 && cfg_scale <= 1e6))
         return settings_refuse_real(err, "cfg_scale", "0 to 1000000", cfg_scale);
     s->cfg_scale = (float)cfg_scale;
-    s->ignore_eos = o->ignore_eos;
+    s->top_logprobs = o->top_logprobs;
+    s->priority = o->priority;
     s->key = (rng_key){.seed = o->seed, .request = o->request_key};
     return UM_OK;
 }
@@ -175,6 +176,10 @@ static um_status check_constraint(const um_model_info *info, const um_request_op
     if (o->logits_eos_inf)
         return settings_refuse(err, "constraint",
                                "does not go with logits_eos_inf: it needs the end-of-text token");
+    if (o->min_tokens > 0 || o->n_stop_tokens > 0)
+        return settings_refuse(err, "constraint",
+                               "does not go with min_tokens and stop_tokens: the document ends "
+                               "where it is complete");
     if (!info->n_stop_tokens)
         return settings_refuse(err, "constraint",
                                "the model names no token that ends the text after the document");
@@ -248,6 +253,7 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
     TRY(resolve_unit(info, o, s, err));
     TRY(settings_fill_params(info, traits, o, s, err));
     TRY(resolve_sampling(info, o, s, err));
+    TRY(logit_rules_check(info, o, err));
     TRY(resolve_end_tokens(info, o, s, err));
     TRY(resolve_cache(o, s, err));
     return resolve_fold(traits, o, s, err);

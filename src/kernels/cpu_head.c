@@ -112,6 +112,34 @@ static void combine(const head_task *t, const score_request *q, const float *log
     }
 }
 
+/* The first adjustment of a token from `first` on. */
+static int32_t find_adjustment(const score_request *q, int32_t first) {
+    int32_t at = 0, n = q->n_adjustments;
+    while (n > 0) {
+        int32_t half = n / 2;
+        if (q->adjustments[at + half].token < first) {
+            at += half + 1;
+            n -= half + 1;
+        } else {
+            n = half;
+        }
+    }
+    return at;
+}
+
+/* Applies what a request says of the tokens of a tile. A logit that is not a number stays so. */
+static void adjust(const score_request *q, int32_t first, int32_t n, float *l) {
+    for (int32_t i = find_adjustment(q, first); i < q->n_adjustments; i++) {
+        const logit_adjustment *a = &q->adjustments[i];
+        if (a->token >= first + n) return;
+        if (a->token == q->own.token) a = &q->own;
+        float *logit = &l[a->token - first];
+        if (!isfinite(*logit)) continue;
+        *logit = (*logit < 0 ? *logit * a->divisor : *logit / a->divisor) + a->bias;
+        if (*logit < -FLT_MAX) *logit = -FLT_MAX;
+    }
+}
+
 /* The lowest number, not minus infinity, so that sums over logits stay numbers. What is no number
  * is left to be noticed. */
 static void disallow(const uint32_t *allowed, int32_t first, int32_t n, int32_t forbidden,
@@ -129,6 +157,7 @@ static head_partial summarise(const head_task *t, int32_t i_request, int32_t fir
     const score_request *q = &a->requests[i_request];
     size_t vocab = (size_t)a->w.n_out, bytes = (size_t)n * sizeof *l;
     head_partial p = {.forbidden = -INFINITY, .drawn = {.key = -INFINITY, .token = -1}};
+    if (q->n_adjustments) adjust(q, first, n, l);
     /* The lowest number, not minus infinity, so that sums over it stay numbers. */
     if (q->removed >= first && q->removed < first + n) l[q->removed - first] = -FLT_MAX;
     if (q->allowed) disallow(q->allowed, first, n, t->forbidden, l);

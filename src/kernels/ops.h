@@ -158,6 +158,13 @@ typedef struct experts_args {
     int32_t n_rows, n_active, n_experts;
 } experts_args;
 
+/* One token's logit changed: l' = l / divisor + bias, where l is below 0 l * divisor + bias. A bias
+ * of minus infinity makes it count as `removed`. */
+typedef struct logit_adjustment {
+    int32_t token;
+    float divisor, bias; /* divisor above 0; 1 and 0 keep the bits */
+} logit_adjustment;
+
 /* What one scored row asks for. */
 typedef struct score_request {
     int32_t row;       /* of x */
@@ -174,14 +181,17 @@ typedef struct score_request {
     int32_t removed;     /* a token whose logit counts as minus infinity everywhere; -1: none */
     int32_t watched[2];  /* tokens whose probabilities are asked for; -1: none */
     bool is_top_p_first; /* top_p cuts before top_k (Dream) instead of after it */
-    float *logits;       /* NULL or [vocab]: after guidance and removal */
+    const logit_adjustment *adjustments; /* [n_adjustments] by rising token, after guidance */
+    int32_t n_adjustments;
+    logit_adjustment own; /* in place of the list's for its token; token -1: none */
+    float *logits;        /* NULL or [vocab]: after guidance, adjustments and removal */
     /* NULL, or [(vocab + 31) / 32] with a bit for each token, id % 32 of word id / 32: those whose
      * bit is 0 are removed as well. The forbidden token keeps its logit. */
     const uint32_t *allowed;
 } score_request;
 
-/* Of the logits l of a row (after guidance), with p = softmax(l) over the whole vocabulary:
- *   token              argmax of l, without the forbidden token; ties go to the lower id
+/* Of the logits l of a row (after guidance and adjustments), with p = softmax(l) over the whole
+ * vocabulary: token              argmax of l, without the forbidden token; ties go to the lower id
  *   logit, log_sum_exp l[token], log sum exp l
  *   probability        p[token] = exp(l[token] - log_sum_exp)
  *   second_probability p of the second-best token (forbidden one left out)

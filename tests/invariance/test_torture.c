@@ -89,6 +89,7 @@ static void run(const char *directory, bool has_tokenizer, attempt *a) {
     options.cache_tokens = 256;
     options.pack_cache = pack_cache;
     if (pack_cache && writes_cache) remove(pack_cache);
+    options.prefix_cache = true;
     a->status = UM_OK;
     if (has_tokenizer) {
         a->status = um_tokenizer_open(directory, &tokenizer, &err);

@@ -46,6 +46,34 @@ static void *copy(const void *items, size_t n_bytes) {
     return to;
 }
 
+/* The lists that changes point to are the request's. */
+static void copy_tops(recorded_step *step) {
+    for (int32_t j = 0; j < step->n_changes; j++) {
+        um_change *c = &step->changes[j];
+        c->top = copy(c->top, (size_t)c->n_top * sizeof *c->top);
+    }
+}
+
+static void free_step(recorded_step *step) {
+    for (int32_t j = 0; j < step->n_changes; j++) {
+        void *top;
+        memcpy(&top, &step->changes[j].top, sizeof top);
+        free(top);
+    }
+    free(step->inputs);
+    free(step->changes);
+}
+
+static bool is_same_top(const um_change *c, const um_change *d) {
+    bool is_same = c->n_top == d->n_top &&
+                   memcmp(&c->log_probability, &d->log_probability, sizeof(float)) == 0;
+    for (int32_t i = 0; is_same && i < c->n_top; i++)
+        is_same =
+            c->top[i].token == d->top[i].token &&
+            memcmp(&c->top[i].log_probability, &d->top[i].log_probability, sizeof(float)) == 0;
+    return is_same;
+}
+
 static void record(recording *r, const um_event *event) {
     if (event->kind == UM_EVENT_STEP) {
         r->steps = realloc(r->steps, (size_t)(r->n_steps + 1) * sizeof *r->steps);
@@ -59,6 +87,7 @@ static void record(recording *r, const um_event *event) {
             .inputs = copy(event->inputs, (size_t)event->n_inputs * sizeof(int32_t)),
             .changes = copy(event->changes, (size_t)event->n_changes * sizeof(um_change)),
         };
+        copy_tops(&r->steps[r->n_steps - 1]);
     }
     r->n_blocks += event->kind == UM_EVENT_BLOCK;
     if (event->kind == UM_EVENT_DONE) {
@@ -67,6 +96,8 @@ static void record(recording *r, const um_event *event) {
         r->finish = event->finish;
         r->forwards = event->forwards;
         r->prefill_forwards = event->prefill_forwards;
+        r->n_cached = event->n_cached;
+        r->preemptions = event->preemptions;
     }
     if (event->kind == UM_EVENT_ERROR) {
         r->status = event->error.status;
@@ -130,10 +161,7 @@ int recording_unfold(recording *r, int32_t block_len) {
 }
 
 void recording_free(recording *r) {
-    for (int32_t i = 0; i < r->n_steps; i++) {
-        free(r->steps[i].inputs);
-        free(r->steps[i].changes);
-    }
+    for (int32_t i = 0; i < r->n_steps; i++) free_step(&r->steps[i]);
     free(r->steps);
     free(r->tokens);
     memset(r, 0, sizeof *r);
@@ -158,6 +186,8 @@ void recording_assert_equal(const recording *a, const recording *b, const char *
                 fail_msg("%s: forward %d, change %d: (%d, %d, %.9g) and (%d, %d, %.9g)", what, i, j,
                          c->position, c->token, (double)c->probability, d->position, d->token,
                          (double)d->probability);
+            if (!is_same_top(c, d))
+                fail_msg("%s: forward %d, change %d: other log-probabilities", what, i, j);
         }
     }
     if (a->n_tokens != b->n_tokens || a->finish != b->finish ||

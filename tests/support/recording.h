@@ -16,7 +16,7 @@ typedef struct recorded_step {
 
 typedef struct recording {
     recorded_step *steps; /* [n_steps] */
-    int32_t n_steps, n_blocks, n_tokens, forwards, prefill_forwards;
+    int32_t n_steps, n_blocks, n_tokens, forwards, prefill_forwards, n_cached, preemptions;
     int32_t *tokens; /* [n_tokens] */
     um_finish_reason finish;
     um_status status; /* UM_OK, or the error event's */

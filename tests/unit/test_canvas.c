@@ -42,7 +42,8 @@ static canvas start(void) {
 static void test_window(void **state) {
     (void)state;
     canvas c = start();
-    um_change first[] = {{6, 5, 0.5f, false}, {9, 7, 0.25f, false}};
+    um_change first[] = {{.position = 6, .token = 5, .probability = 0.5f},
+                         {.position = 9, .token = 7, .probability = 0.25f}};
     um_event event = step_event(1, 1, first, 1);
     assert_true(canvas_open_blocks(&c, &event));
     canvas_apply(&c, &event);
@@ -71,8 +72,10 @@ static void test_window(void **state) {
 static void test_reopened(void **state) {
     (void)state;
     canvas c = start();
-    um_change commit[] = {{6, 5, 0.5f, false}, {7, 8, 0.5f, false}};
-    um_change edit[] = {{6, MASK, 0.9f, true}, {7, 9, 0.75f, true}};
+    um_change commit[] = {{.position = 6, .token = 5, .probability = 0.5f},
+                          {.position = 7, .token = 8, .probability = 0.5f}};
+    um_change edit[] = {{.position = 6, .token = MASK, .probability = 0.9f, .is_edit = true},
+                        {.position = 7, .token = 9, .probability = 0.75f, .is_edit = true}};
     um_event event = step_event(1, 1, commit, 2);
     canvas_open_blocks(&c, &event);
     canvas_apply(&c, &event);
@@ -95,7 +98,7 @@ static void test_seed(void **state) {
     um_event event = step_event(1, 1, NULL, 0);
     canvas_open_blocks(&c, &event);
     freeze_blocks(&c, 1, 1);
-    um_change seed = {8, 4, 1, false};
+    um_change seed = {.position = 8, .token = 4, .probability = 1};
     event = step_event(2, 1, &seed, 1);
     assert_true(canvas_open_blocks(&c, &event));
     canvas_apply(&c, &event);
