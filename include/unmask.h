@@ -445,9 +445,9 @@ typedef struct um_engine_options {
                              at least one block */
     int32_t max_requests; /* that hold pages at the same time; 0: no bound */
     int32_t max_queue;    /* that wait for their first forward; 0: no bound */
-    bool prefix_cache;    /* frozen blocks of prompts and answers are kept while there is room, and
-                             shared by requests that begin alike (block-causal models and the exact
-                             cache; elsewhere a prefix depends on what follows it) */
+    bool prefix_cache; /* default false: frozen blocks of prompts and answers are kept while there
+                          is room, and shared by requests that begin alike (block-causal models and
+                          the exact cache; elsewhere a prefix depends on what follows it) */
 } um_engine_options;
 
 UM_API void um_engine_options_init(um_engine_options *options);

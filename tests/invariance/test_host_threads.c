@@ -94,7 +94,13 @@ static void test_threads(void **state) {
     client clients[N_CLIENTS] = {{0}};
     pthread_t servers[N_CLIENTS], drivers[N_DRIVERS];
     um_error err;
-    all.engine = recording_open(TEST_DATA_DIR "/models/llada2_moe", 2, 4096);
+    um_engine_options engine_options;
+    um_engine_options_init(&engine_options);
+    engine_options.directory = TEST_DATA_DIR "/models/llada2_moe";
+    engine_options.n_threads = 2;
+    engine_options.cache_tokens = 4096;
+    engine_options.prefix_cache = true;
+    all.engine = recording_open_with(&engine_options);
     for (int i = 0; i < N_CLIENTS; i++) {
         um_request_options o;
         for (int j = 0; j < N_PROMPT; j++) all.prompts[i][j] = (i * 101 + j * 17) % 480 + 3;
@@ -117,6 +123,9 @@ static void test_threads(void **state) {
     for (int i = 0; i < 5; i++) {
         if (um_engine_logits(all.engine, all.prompts[0], N_PROMPT, 16, i ? again : first, &err))
             fail_msg("%s", err.message);
+        um_stats stats;
+        um_engine_stats(all.engine, &stats);
+        assert_true(stats.requests_running <= N_CLIENTS);
         if (i) assert_memory_equal(first, again, n_logits * sizeof *first);
     }
     for (int i = 0; i < N_CLIENTS; i++) pthread_join(servers[i], NULL);

@@ -354,7 +354,7 @@ static void stress(bool has_prefix_cache, uint64_t seed, int n_requests) {
     }
     expect_all_pages(engine);
     um_engine_stats(engine, &stats);
-    assert_true(stats.preemptions > 0);
+    assert_true(TEST_IS_SAMPLED || stats.preemptions > 0);
     assert_true(stats.requests_done > 0 && stats.requests_failed > 0);
     assert_true(has_prefix_cache == (stats.tokens_cached > 0));
     printf("%lld done, %lld cancelled, %lld put back, %lld of %lld tokens cached\n",
