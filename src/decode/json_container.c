@@ -12,10 +12,15 @@ static int32_t state(json_compiler *c) {
     return byte_nfa_state(&c->nfa);
 }
 
-static int32_t spaced_state(json_compiler *c) {
-    int32_t at = state(c);
-    json_lexeme_space(&c->nfa, at);
-    return at;
+/* A place for white space, from `in` to `out`. */
+typedef struct gap {
+    int32_t in, out;
+} gap;
+
+static gap space(json_compiler *c) {
+    gap g = {state(c), state(c)};
+    json_lexeme_space(&c->nfa, g.in, g.out);
+    return g;
 }
 
 static void take(json_compiler *c, int32_t from, char byte, int32_t to) {
@@ -34,20 +39,20 @@ um_status json_container_array(json_compiler *c, const json_t *schema, const jso
                                (long long)minimum, (long long)maximum);
     json_place place = {.up = at, .name = "items", .depth = at->depth + 1};
     const json_t *items = json_object_get(schema, "items");
-    int32_t open = spaced_state(c);
-    take(c, from, '[', open);
-    if (minimum == 0) take(c, open, ']', to);
-    int32_t before = open;
+    gap before = space(c);
+    take(c, from, '[', before.in);
+    if (minimum == 0) take(c, before.out, ']', to);
     /* One copy of an item for each that is counted, and one that repeats. */
     for (int64_t n = 1; n != maximum + 1 && c->nfa.status == UM_OK; n++) {
-        int32_t item = state(c), after = spaced_state(c);
-        byte_nfa_empty(&c->nfa, before, item);
-        TRY(json_schema_value(c, items, &place, levels, item, after, err));
-        if (n >= minimum) take(c, after, ']', to);
-        before = spaced_state(c);
-        take(c, after, ',', before);
+        int32_t item = state(c);
+        gap after = space(c);
+        byte_nfa_empty(&c->nfa, before.out, item);
+        TRY(json_schema_value(c, items, &place, levels, item, after.in, err));
+        if (n >= minimum) take(c, after.out, ']', to);
+        before = space(c);
+        take(c, after.out, ',', before.in);
         if (n >= minimum && maximum < 0) {
-            byte_nfa_empty(&c->nfa, before, item);
+            byte_nfa_empty(&c->nfa, before.out, item);
             break;
         }
     }
@@ -132,20 +137,21 @@ static um_status read_members(const json_t *schema, const json_place *at, member
 /* name : value, from a state before the name to one after the value. */
 static um_status add_pair(json_compiler *c, const members *m, size_t i, const json_place *at,
                           int levels, int32_t from, int32_t to, um_error *err) {
-    int32_t colon = spaced_state(c), value = spaced_state(c), start = state(c);
-    take(c, colon, ':', value);
-    byte_nfa_empty(&c->nfa, value, start);
+    gap colon = space(c), value = space(c);
+    int32_t start = state(c);
+    take(c, colon.out, ':', value.in);
+    byte_nfa_empty(&c->nfa, value.out, start);
     if (i < m->n) {
         json_place parent = {.up = at, .name = "properties", .depth = at->depth + 1};
         json_place place = {.up = &parent, .name = m->items[i].name, .depth = at->depth + 2};
-        json_lexeme_quoted(&c->nfa, from, m->items[i].name, strlen(m->items[i].name), colon);
+        json_lexeme_quoted(&c->nfa, from, m->items[i].name, strlen(m->items[i].name), colon.in);
         return json_schema_value(c, m->items[i].schema, &place, levels, start, to, err);
     }
     json_place place = {.up = at, .name = "additionalProperties", .depth = at->depth + 1};
     if (m->n)
-        json_lexeme_other_string(&c->nfa, from, m->names, m->n, colon);
+        json_lexeme_other_string(&c->nfa, from, m->names, m->n, colon.in);
     else
-        json_lexeme_string(&c->nfa, from, 0, -1, colon);
+        json_lexeme_string(&c->nfa, from, 0, -1, colon.in);
     return json_schema_value(c, m->others, &place, levels, start, to, err);
 }
 
@@ -158,33 +164,35 @@ static um_status add_pair(json_compiler *c, const members *m, size_t i, const js
  */
 static um_status add_members(json_compiler *c, const members *m, const json_place *at, int levels,
                              int32_t from, int32_t to, um_error *err) {
-    int32_t first = spaced_state(c), next = -1;
-    take(c, from, '{', first);
+    gap open = space(c);
+    int32_t first = open.out, next = -1;
+    take(c, from, '{', open.in);
     for (size_t i = 0; i < m->n; i++) {
-        int32_t name = state(c), after = spaced_state(c);
+        int32_t name = state(c), skipped = state(c);
+        gap after = space(c);
         byte_nfa_empty(&c->nfa, first, name);
         if (next >= 0) {
-            int32_t comma = spaced_state(c);
-            take(c, next, ',', comma);
-            byte_nfa_empty(&c->nfa, comma, name);
+            gap comma = space(c);
+            take(c, next, ',', comma.in);
+            byte_nfa_empty(&c->nfa, comma.out, name);
         }
-        TRY(add_pair(c, m, i, at, levels, name, after, err));
-        int32_t skipped = state(c);
+        TRY(add_pair(c, m, i, at, levels, name, after.in, err));
         if (!m->items[i].is_required) {
             byte_nfa_empty(&c->nfa, first, skipped);
-            if (next >= 0) byte_nfa_empty(&c->nfa, next, after);
+            if (next >= 0) byte_nfa_empty(&c->nfa, next, after.out);
         }
         first = skipped;
-        next = after;
+        next = after.out;
     }
     if (m->is_open) {
-        int32_t name = state(c), after = spaced_state(c), comma = spaced_state(c);
+        int32_t name = state(c);
+        gap after = space(c), comma = space(c);
         byte_nfa_empty(&c->nfa, first, name);
-        byte_nfa_empty(&c->nfa, comma, name);
-        if (next >= 0) byte_nfa_empty(&c->nfa, next, after);
-        TRY(add_pair(c, m, m->n, at, levels, name, after, err));
-        take(c, after, ',', comma);
-        next = after;
+        byte_nfa_empty(&c->nfa, comma.out, name);
+        if (next >= 0) byte_nfa_empty(&c->nfa, next, after.out);
+        TRY(add_pair(c, m, m->n, at, levels, name, after.in, err));
+        take(c, after.out, ',', comma.in);
+        next = after.out;
     }
     take(c, first, '}', to);
     if (next >= 0) take(c, next, '}', to);

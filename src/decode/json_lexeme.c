@@ -23,8 +23,18 @@ static void hex_digit(byte_nfa *nfa, int32_t from, int32_t to) {
     byte_nfa_edge(nfa, from, 'A', 'F', to);
 }
 
-void json_lexeme_space(byte_nfa *nfa, int32_t at) {
-    one_of(nfa, at, " \t\n\r", at);
+void json_lexeme_space(byte_nfa *nfa, int32_t from, int32_t to) {
+    int32_t at = state(nfa);
+    byte_nfa_empty(nfa, from, to);
+    one_of(nfa, from, " ", to);
+    one_of(nfa, from, "\n", at);
+    byte_nfa_empty(nfa, at, to);
+    for (int n = 0; n < JSON_INDENT; n++) {
+        int32_t next = state(nfa);
+        one_of(nfa, at, " \t", next);
+        byte_nfa_empty(nfa, next, to);
+        at = next;
+    }
 }
 
 /* The three kinds of places inside a character of several bytes, of one to three more. */

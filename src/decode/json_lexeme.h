@@ -10,11 +10,13 @@
 
 enum {
     JSON_INTEGER_DIGITS = 15, /* below 2^53: exact for every reader */
-    JSON_FRACTION_DIGITS = 12
+    JSON_FRACTION_DIGITS = 12,
+    JSON_INDENT = 8
 };
 
-/* White space any number of times, at a state. */
-void json_lexeme_space(byte_nfa *nfa, int32_t state);
+/* What may stand between two words: nothing, a space, or a new line and up to JSON_INDENT blanks. A
+ * model that may write any number of them can find no end. */
+void json_lexeme_space(byte_nfa *nfa, int32_t from, int32_t to);
 /* Valid UTF-8 strings with quotes, of minimum to maximum characters; maximum -1: no bound. */
 void json_lexeme_string(byte_nfa *nfa, int32_t from, int64_t minimum, int64_t maximum, int32_t to);
 /* Strings without escapes that are none of `names` [n_names], which are UTF-8 without quotes. */

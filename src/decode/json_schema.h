@@ -7,6 +7,7 @@
  *   properties in the order of the schema; no others unless additionalProperties says so
  *   recursion (a $ref inside itself, a value that may be anything) to a bounded depth
  *   enum and const as JSON writes them without spaces
+ *   white space as json_lexeme_space has it, inside the document only
  */
 #ifndef DECODE_JSON_SCHEMA_H
 #define DECODE_JSON_SCHEMA_H
@@ -15,7 +16,7 @@
 
 enum {
     JSON_SCHEMA_STATES = 16384, /* of the automaton, at most */
-    JSON_SCHEMA_DEPTH = 6       /* of recursion; less where the automaton would be too large */
+    JSON_SCHEMA_DEPTH = 5       /* of recursion; less where the automaton would be too large */
 };
 
 /* text [n_bytes] is the schema; NULL: any object. *dfa is the caller's (byte_dfa_deinit), also
