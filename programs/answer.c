@@ -157,6 +157,8 @@ static um_status finish(writer *w, um_error *err) {
             break;
     }
     TRY(report_flush_output(err));
+    if (w->job->film)
+        TRY(svg_film_write(w->job->film, w->job->tokenizer, &w->canvas, w->job->n_columns, err));
     bool is_asked = w->job->style == ANSWER_STYLE_WATCH || progress_wants_summary(w->job->progress);
     if (w->has_result && is_asked) print_summary(w);
     return UM_OK;
@@ -164,6 +166,7 @@ static um_status finish(writer *w, um_error *err) {
 
 static um_status take_step(writer *w, const um_event *event, um_error *err) {
     TRY(trace_file_write(w->job->trace, event, err));
+    if (w->job->film) TRY(svg_film_add(w->job->film, event, w->canvas.n_prompt, err));
     bool has_new_cells = canvas_open_blocks(&w->canvas, event);
     if (w->style != ANSWER_STYLE_WATCH) {
         canvas_apply(&w->canvas, event);

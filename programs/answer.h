@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "programs/progress.h"
+#include "programs/svg_film.h"
 #include "programs/terminal.h"
 #include "programs/trace_file.h"
 
@@ -29,6 +30,7 @@ typedef struct answer_job {
     int32_t delay_ms, n_columns; /* of WATCH */
     bool has_legend;             /* WATCH says what its colours mean */
     trace_file *trace;
+    svg_film *film; /* may be NULL */
     progress *progress;
     terminal *screen; /* standard output */
 } answer_job;

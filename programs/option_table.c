@@ -201,6 +201,9 @@ const option_spec option_table[OPTION_COUNT] = {
     [OPTION_PRINT_IDS] = FLAG("print-ids", RUN, "print token ids instead of text"),
     [OPTION_TRACE] =
         TEXT("trace", "FILE", RUN, "write one JSON object a line for each denoising forward"),
+    [OPTION_SVG] = TEXT("svg", "FILE", RUN,
+                        "write how the answer came into being as an animated picture, which "
+                        "--columns breaks as it does --watch"),
     [OPTION_OUTPUT] = {.name = "output",
                        .short_name = 'o',
                        .argument = "FILE",

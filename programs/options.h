@@ -86,6 +86,7 @@ typedef enum option_id {
     OPTION_JSON,
     OPTION_PRINT_IDS,
     OPTION_TRACE,
+    OPTION_SVG,
     OPTION_OUTPUT,
     OPTION_POLICIES,
     OPTION_CONTEXT,

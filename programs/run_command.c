@@ -21,7 +21,7 @@
 static um_status open_tokenizer(const options *o, um_tokenizer **tokenizer, um_error *err) {
     bool has_ids = options_has(o, OPTION_IDS);
     answer_style style = run_options_style(o);
-    bool constrains = run_options_constrain(o);
+    bool constrains = run_options_constrain(o) || options_has(o, OPTION_SVG);
     if (has_ids && style == ANSWER_STYLE_IDS && !constrains) return UM_OK;
     const char *directory = options_text(o, OPTION_MODEL);
     um_status status = um_tokenizer_open(directory, tokenizer, err);
@@ -133,6 +133,7 @@ static um_status run(const options *o, um_error *err) {
     um_engine *engine = NULL;
     dialogue talk = {0};
     trace_file trace = {0};
+    svg_film film = {0};
     progress load;
     terminal screen;
     um_request_options request;
@@ -151,6 +152,8 @@ static um_status run(const options *o, um_error *err) {
     TRY_GOTO(open_constraint(o, tokenizer, &request.constraint, err), cleanup);
     const char *trace_path = options_text(o, OPTION_TRACE);
     if (trace_path) TRY_GOTO(trace_file_open(&trace, trace_path, err), cleanup);
+    const char *film_path = options_text(o, OPTION_SVG);
+    if (film_path) TRY_GOTO(svg_film_open(&film, film_path, err), cleanup);
     int64_t n_cache_tokens = 0;
     if (has_prompt) TRY_GOTO(cache_tokens(o, &request, n_ids, &n_cache_tokens, err), cleanup);
     TRY_GOTO(open_engine(o, n_cache_tokens, &load, &engine, err), cleanup);
@@ -163,6 +166,7 @@ static um_status run(const options *o, um_error *err) {
         .n_columns = (int32_t)options_integer(o, OPTION_COLUMNS, 0),
         .has_legend = true,
         .trace = &trace,
+        .film = &film,
         .progress = &load,
         .screen = &screen,
     };
@@ -172,6 +176,10 @@ static um_status run(const options *o, um_error *err) {
 cleanup:;
     um_error late;
     if (trace_file_close(&trace, &late) != UM_OK && status == UM_OK) {
+        *err = late;
+        status = late.status;
+    }
+    if (svg_film_close(&film, &late) != UM_OK && status == UM_OK) {
         *err = late;
         status = late.status;
     }

@@ -52,11 +52,14 @@ um_status run_options_check(const options *o, const um_request_options *request,
     bool is_conversation = !options_has(o, OPTION_PROMPT) && !options_has(o, OPTION_IDS);
     if (is_conversation && options_has(o, OPTION_TRACE))
         FAIL(UM_INVALID, err, "--trace is of one request: give a prompt with -p or --ids");
+    if (is_conversation && options_has(o, OPTION_SVG))
+        FAIL(UM_INVALID, err, "--svg is of one answer: give a prompt with -p or --ids");
     if (options_has(o, OPTION_PROMPT) && !options_text(o, OPTION_PROMPT)[0])
         FAIL(UM_INVALID, err, "-p: expected a prompt, found an empty text");
     static const option_id of_watch[] = {OPTION_DELAY, OPTION_COLUMNS};
     for (size_t i = 0; i < sizeof of_watch / sizeof of_watch[0]; i++)
-        if (options_has(o, of_watch[i]) && !options_has(o, OPTION_WATCH))
+        if (options_has(o, of_watch[i]) && !options_has(o, OPTION_WATCH) &&
+            !(of_watch[i] == OPTION_COLUMNS && options_has(o, OPTION_SVG)))
             FAIL(UM_INVALID, err, "--%s needs --watch", option_table[of_watch[i]].name);
     TRY(policy_options_check(request, err));
     return check_sampling(o, err);

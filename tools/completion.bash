@@ -63,7 +63,7 @@ _unmask() {
                 --credit-beta --credit-gamma --window --block-add --block-ready --metric --temperature
                 --top-k --top-p --min-p --seed --cfg --logits-eos-inf --confidence-eos-eot-inf --cache
                 --fold --prefill-chunk --expert-cap --pack-cache --precision --kv-type --device --threads --mask-token --watch --delay --columns --json
-                --print-ids --trace --verbose" ;;
+                --print-ids --trace --svg --verbose" ;;
             logits) options="$common --ids --block --expert-cap --pack-cache --precision --kv-type --device --threads --mask-token -o --output
                 --verbose" ;;
             tokenize) options="$common -p --prompt --file --jsonl --chat --tools --render --decode" ;;
