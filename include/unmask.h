@@ -520,7 +520,7 @@ typedef struct um_request_options {
     um_cache_mode cache;
     um_fold fold;
     int32_t prefill_chunk; /* prompt tokens a forward, rounded down to whole blocks; 0: default */
-    um_constraint *constraint; /* NULL: none; held by the request while it lives */
+    um_constraint *constraint; /* NULL: none; on the CPU; held by the request while it lives */
 } um_request_options;
 
 UM_API void um_request_options_init(um_request_options *options);

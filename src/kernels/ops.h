@@ -176,7 +176,7 @@ typedef struct score_request {
     bool is_top_p_first; /* top_p cuts before top_k (Dream) instead of after it */
     float *logits;       /* NULL or [vocab]: after guidance and removal */
     /* NULL, or [(vocab + 31) / 32] with a bit for each token, id % 32 of word id / 32: those whose
-     * bit is 0 are removed as well. The forbidden token keeps its logit. */
+     * bit is 0 are removed as well. The forbidden token keeps its logit. On the host alone. */
     const uint32_t *allowed;
 } score_request;
 
