@@ -76,7 +76,7 @@ void cuda_launch_kv_write(cudaStream_t stream, const cuda_cache *cache, const fl
                           const float *v, const int32_t *seq, const int32_t *positions,
                           const void *tables, int32_t n_rows);
 
-enum { CUDA_SPLIT = 128 }; /* positions of a split: a whole number of pages */
+enum { CUDA_SPLIT = 64 }; /* positions of a split: a whole number of pages */
 
 /* states [n_rows, n_heads, n_splits, head_dim + 2]. head_dim at most 256. */
 void cuda_launch_attention(cudaStream_t stream, const cuda_cache *cache, float *out, const float *q,
