@@ -295,7 +295,7 @@ extern "C" void cuda_launch_mma(cudaStream_t stream, const cuda_product *p) {
         launch<2, 4, 4>(stream, p);
     else if (p->n_out >= 8192)
         launch<2, 4, 2>(stream, p);
-    else if (p->n_out > 4096)
+    else if (p->n_out > 4096 || p->n_rows > PASS_ROWS)
         launch<2, 4, 1>(stream, p);
     else
         launch<1, 8, 1>(stream, p);
