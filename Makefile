@@ -38,10 +38,10 @@ ONE_THREAD := ^(replay_.*|cli_test_(usage|tokenize|watch|quantize)|test_(canvas|
 
 # The suite twice more: memory and undefined behaviour, then data races.
 check-sanitizers: deps
-	cmake -S . -B $(BUILD)-asan -G Ninja -DUNMASK_WERROR=ON -DUNMASK_SANITIZE=address,undefined
+	cmake -S . -B $(BUILD)-asan -G Ninja -DUNMASK_WERROR=ON -DUNMASK_SANITIZE=address,undefined -DUNMASK_CUDA=OFF
 	ninja -C $(BUILD)-asan
 	ctest --test-dir $(BUILD)-asan --output-on-failure -j$(JOBS)
-	cmake -S . -B $(BUILD)-tsan -G Ninja -DUNMASK_WERROR=ON -DUNMASK_SANITIZE=thread
+	cmake -S . -B $(BUILD)-tsan -G Ninja -DUNMASK_WERROR=ON -DUNMASK_SANITIZE=thread -DUNMASK_CUDA=OFF
 	ninja -C $(BUILD)-tsan
 	ctest --test-dir $(BUILD)-tsan --output-on-failure -j$(JOBS) -E '$(ONE_THREAD)'
 
@@ -52,7 +52,7 @@ install: build
 fuzz: deps
 	@command -v clang >/dev/null || { echo "make fuzz needs clang (apt-get install clang)" >&2; exit 1; }
 	cmake -S . -B $(BUILD)-fuzz -G Ninja -DCMAKE_C_COMPILER=clang -DUNMASK_FUZZ=ON \
-	    -DUNMASK_SANITIZE=address,undefined -DUNMASK_BENCH=OFF
+	    -DUNMASK_SANITIZE=address,undefined -DUNMASK_BENCH=OFF -DUNMASK_CUDA=OFF
 	ninja -C $(BUILD)-fuzz
 	@set -e; root=$$PWD; for source in tests/fuzz/fuzz_*.c; do \
 	    noun=$$(basename $$source .c); noun=$${noun#fuzz_}; \

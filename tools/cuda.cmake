@@ -53,6 +53,8 @@ if(has_cuda)
   list(FILTER UNMASK_SOURCES EXCLUDE REGEX "kernels/cuda_absent\\.c$")
   target_include_directories(unmask_options SYSTEM INTERFACE ${UNMASK_CUDA_INCLUDE})
   list(APPEND UNMASK_LIBRARIES ${UNMASK_CUDA_RUNTIME} ${CMAKE_DL_LIBS} rt)
+  get_filename_component(cuda_library_dir ${UNMASK_CUDA_RUNTIME} DIRECTORY)
+  set(UNMASK_PC_CUDA "-L${cuda_library_dir} -lcudart_static -ldl -lrt ") # of static links
 else()
   message(STATUS "CUDA: not built")
 endif()

@@ -44,4 +44,11 @@ static __device__ __forceinline__ uint16_t to_bf16(float x) {
     return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
 }
 
+/* Where number i of a row stands among packed bfloat16 activations: blocks of 8 rows, in them runs
+ * of 32 numbers, in these the rows side by side. n_in is a multiple of 32, rows are filled up to 8.
+ */
+static __device__ __forceinline__ size_t packed_at(int row, int i, int n_in) {
+    return (size_t)(row / 8) * 8 * (size_t)n_in + (size_t)(i / 32 * 256 + row % 8 * 32 + i % 32);
+}
+
 #endif

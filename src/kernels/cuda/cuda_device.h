@@ -48,6 +48,11 @@ static inline cuda_device *cuda_of(device *dev) {
     return (cuda_device *)dev;
 }
 
+/* Of packed bfloat16 activations: whole blocks of 8 rows. */
+static inline size_t cuda_packed_bytes(size_t n_rows, size_t n_in) {
+    return round_up_64((n_rows + 7) / 8 * 8 * n_in * sizeof(uint16_t));
+}
+
 /* UM_OK, or UM_DEVICE and the driver's words in `fault`. */
 um_status cuda_check(cuda_device *cuda, cudaError_t error);
 /* The same for whatever was launched last. */

@@ -4,7 +4,7 @@
  * name, a reduction by tiles, and the host's part (kernels/head_merge.c), for which partial results
  * come back. Draws that need the whole row are made by the host's kernels: the CPU's own draws.
  *
- *   scratch: inputs | x bfloat16 [n_rows, n_in] | logits [n_used, vocab] | stored [n_stored, vocab]
+ *   scratch: inputs | packed x | logits [n_used, vocab] | stored [n_stored, vocab]
  *            | partials [n_requests, n_tiles]      of a chunk, but for x
  */
 #include <assert.h>
@@ -45,7 +45,7 @@ static size_t lay_out(const head_args *a, unsigned char *base, head_scratch *s) 
         is_any_stored |= a->requests[i].logits || head_is_truncated(&a->requests[i]);
     scratch_cursor scratch = {base, 0};
     s->inputs = scratch_take(&scratch, sizeof *s->inputs);
-    s->x = scratch_take(&scratch, is_rounded ? n_rows * (size_t)a->w.n_in * 2 : 0);
+    s->x = scratch_take(&scratch, is_rounded ? cuda_packed_bytes(n_rows, (size_t)a->w.n_in) : 0);
     s->logits = scratch_take(&scratch, n_used * vocab * sizeof *s->logits);
     s->stored = scratch_take(&scratch, is_any_stored ? n * vocab * sizeof *s->stored : 0);
     s->partials = scratch_take(&scratch, n * n_tiles * sizeof *s->partials);
@@ -178,7 +178,7 @@ um_status cuda_head(device *dev, const head_args *a, void *scratch) {
     head_scratch s;
     lay_out(a, scratch, &s);
     if (a->w.form == FORM_BF16)
-        cuda_launch_round(cuda->stream, s.x, a->x, (size_t)a->n_rows * (size_t)a->w.n_in);
+        cuda_launch_pack(cuda->stream, s.x, a->x, a->n_rows, a->w.n_in);
     for (int32_t first = 0; first < a->n_requests; first += CUDA_HEAD_REQUESTS) {
         int32_t n = a->n_requests - first;
         TRY(run_chunk(cuda, a, &s, first, n < CUDA_HEAD_REQUESTS ? n : CUDA_HEAD_REQUESTS));

@@ -32,8 +32,11 @@ void cuda_launch_swiglu(cudaStream_t stream, float *y, const float *gate, const 
 void cuda_launch_add(cudaStream_t stream, float *y, const float *x, size_t n);
 void cuda_launch_gather(cudaStream_t stream, float *y, const float *x, const int32_t *rows,
                         int32_t n_rows, int32_t dim);
-/* To bfloat16, nearest, ties to even. */
-void cuda_launch_round(cudaStream_t stream, uint16_t *y, const float *x, size_t n);
+/* To bfloat16, nearest, ties to even, in the order that cuda_launch_mma reads: blocks of 8 rows, in
+ * them runs of 32 numbers, in these the rows side by side. y has room for whole blocks of rows;
+ * n_in % 32 == 0. */
+void cuda_launch_pack(cudaStream_t stream, uint16_t *y, const float *x, int32_t n_rows,
+                      int32_t n_in);
 
 /* ---- product_cuda.cu, mma_cuda.cu ------------------------------------------------------------
  */
@@ -43,7 +46,7 @@ void cuda_launch_round(cudaStream_t stream, uint16_t *y, const float *x, size_t 
  * row r of y then takes row x_rows[r] of x (x_rows NULL: r). */
 typedef struct cuda_product {
     float *y;
-    const void *x; /* f32, or bfloat16 bits for cuda_launch_mma */
+    const void *x; /* f32; for cuda_launch_mma as cuda_launch_pack writes it */
     const int32_t *x_rows, *first;
     const void *w;
     const float *bias;
@@ -56,8 +59,8 @@ void cuda_launch_product(cudaStream_t stream, int type, const cuda_product *p);
 /* Weights and activations of bfloat16, float32 sums on the tensor cores; n_in % 32 == 0, n_out % 16
  * == 0, 16-byte aligned. */
 void cuda_launch_mma(cudaStream_t stream, const cuda_product *p);
-/* y[r] = bfloat16 of silu(gate) * up, gate at p->w, up at w_up with the same stride; y [.., n_out]
- * bfloat16. Otherwise as cuda_launch_mma. */
+/* y[r] = bfloat16 of silu(gate) * up, gate at p->w, up at w_up with the same stride; y is packed
+ * activations of n_out numbers, n_out % 32 == 0. Otherwise as cuda_launch_mma. */
 void cuda_launch_mma_gated(cudaStream_t stream, const cuda_product *p, const void *w_up,
                            uint16_t *y);
 
@@ -76,7 +79,7 @@ void cuda_launch_kv_write(cudaStream_t stream, const cuda_cache *cache, const fl
                           const float *v, const int32_t *seq, const int32_t *positions,
                           const void *tables, int32_t n_rows);
 
-enum { CUDA_SPLIT = 128 }; /* positions of a split: a whole number of pages */
+enum { CUDA_SPLIT = 64 }; /* positions of a split: a whole number of pages */
 
 /* states [n_rows, n_heads, n_splits, head_dim + 2]. head_dim at most 256. */
 void cuda_launch_attention(cudaStream_t stream, const cuda_cache *cache, float *out, const float *q,

@@ -3,7 +3,7 @@
  * The table of operations on a GPU: takes arguments apart, lays out scratch, queues launches. What
  * the *_cuda.cu files compute is theirs.
  *
- * Activations in FORM_BF16 are [n_rows, n_in] bfloat16, row by row. Weights of block types meet
+ * Activations in FORM_BF16 are as cuda_launch_pack leaves them. Weights of block types meet
  * float32 activations and are decoded on the way; they have no packed twins here.
  */
 #include <assert.h>
@@ -38,7 +38,7 @@ static um_status cuda_linear(device *dev, float *y, const float *x, const matrix
 
 static size_t cuda_pack_scratch(const device *dev, int32_t n_rows, int32_t n_in) {
     (void)dev;
-    return round_up_64((size_t)n_rows * (size_t)n_in * sizeof(uint16_t));
+    return cuda_packed_bytes((size_t)(n_rows > 0 ? n_rows : 0), (size_t)n_in);
 }
 
 static um_status cuda_pack_rows(device *dev, packed_form form, void *packed, const float *x,
@@ -46,7 +46,7 @@ static um_status cuda_pack_rows(device *dev, packed_form form, void *packed, con
     assert(form == FORM_BF16);
     (void)form;
     if (n_rows <= 0) return UM_OK;
-    cuda_launch_round(cuda_of(dev)->stream, packed, x, (size_t)n_rows * (size_t)n_in);
+    cuda_launch_pack(cuda_of(dev)->stream, packed, x, n_rows, n_in);
     return cuda_check_launch(cuda_of(dev));
 }
 
@@ -215,8 +215,9 @@ static size_t lay_out_experts(const experts_args *a, unsigned char *base, expert
     s->gate = scratch_take(&scratch, is_rounded ? 0 : n_inner * sizeof *s->gate);
     s->up = scratch_take(&scratch, is_rounded ? 0 : n_inner * sizeof *s->up);
     s->down = scratch_take(&scratch, n_slots * hidden * sizeof *s->down);
-    s->x = scratch_take(&scratch, is_rounded ? (size_t)a->n_rows * hidden * 2 : 0);
-    s->inner = scratch_take(&scratch, is_rounded ? n_inner * 2 : 0);
+    s->x = scratch_take(&scratch, is_rounded ? cuda_packed_bytes((size_t)a->n_rows, hidden) : 0);
+    s->inner =
+        scratch_take(&scratch, is_rounded ? cuda_packed_bytes(n_slots, (size_t)w->gate.n_out) : 0);
     return scratch.at;
 }
 
@@ -258,7 +259,7 @@ static um_status cuda_experts(device *dev, const experts_args *a, void *scratch)
     down.n_in = inner;
     down.n_out = hidden;
     if (w->gate.form == FORM_BF16) {
-        cuda_launch_round(stream, s.x, a->x, (size_t)a->n_rows * (size_t)hidden);
+        cuda_launch_pack(stream, s.x, a->x, a->n_rows, hidden);
         gate.x = s.x;
         down.x = s.inner;
         cuda_launch_mma_gated(stream, &gate, w->up.data, s.inner);

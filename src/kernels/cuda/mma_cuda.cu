@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Products of bfloat16 weights with bfloat16 activations on the tensor cores, made for few rows,
- * where the time is that of reading the weights once: those go from memory to registers in 16-byte
- * loads that no cache keeps, without a stop in shared memory.
+ * where the time is that of reading the weights once: several chunks of them are on their way to
+ * shared memory while others are multiplied.
  *
  * An mma adds 16 numbers of k for 16 outputs and 8 rows. Which k stands in which slot does not
  * matter as long as both operands agree, so that a thread loads 8 neighbouring numbers of a row of
@@ -10,6 +10,9 @@
  *
  *   lane = 4 g + t:   w[o + g, 8t .. 8t+7], w[o + g + 8, 8t .. 8t+7]     A, two mma
  *                     x[r + g, 8t .. 8t+7]                               B, two mma
+ *
+ * Activations are packed by 8 rows and chunk (packed_at): a tile of B is 512 bytes in a row, which
+ * is what all blocks read at the same time.
  *
  * The warps of a block share the same outputs and split k: warp w takes chunks w, w + WARPS, ...,
  * and the WARPS partial sums are added in the order of the warps. That order is fixed by n_in, and
@@ -19,12 +22,20 @@
 
 enum { WARPS = 8, CHUNK = 32, N_TILES = 4, PASS_ROWS = 8 * N_TILES };
 
-static __device__ __forceinline__ uint4 load_once(const void *from) {
-    uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(from));
-    return v;
+/* 16 bytes from memory to shared memory, past the registers and the first-level cache. */
+static __device__ __forceinline__ void copy_async(uint4 *to, const void *from) {
+    unsigned address = (unsigned)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(address), "l"(from));
+}
+
+static __device__ __forceinline__ void commit_copies() {
+    asm volatile("cp.async.commit_group;");
+}
+
+/* Waits for all groups of the thread's copies but the last N. */
+template <int N>
+static __device__ __forceinline__ void wait_copies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
 static __device__ __forceinline__ void mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2,
@@ -36,12 +47,6 @@ static __device__ __forceinline__ void mma(float c[4], uint32_t a0, uint32_t a1,
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-/* What a lane reads of weights for some chunks. */
-template <int M_TILES, int UNROLL>
-struct weights {
-    uint4 a[UNROLL][M_TILES][2];
-};
-
 /* Where a warp's weights are: the lane's numbers of the first tile's first row in chunk 0, and how
  * far it is to the next tile, and to its row 8. */
 struct lane_weights {
@@ -51,74 +56,98 @@ struct lane_weights {
     int n_tiles; /* that are there: others are not read, and what comes of them is not stored */
 };
 
-/* Chunks beyond the last are left as they are. */
-template <int M_TILES, int UNROLL, int K_WARPS>
-static __device__ __forceinline__ void load_chunks(weights<M_TILES, UNROLL> &to,
-                                                   const lane_weights &w, int at, int n_chunks) {
-#pragma unroll
-    for (int u = 0; u < UNROLL; u++) {
-        int chunk = at + u * K_WARPS;
-        if (chunk >= n_chunks) break;
+/* Sends for a chunk's weights; an empty group where there is no such chunk. */
+template <int M_TILES>
+static __device__ __forceinline__ void send_for(uint4 *slot, const lane_weights &w, int chunk,
+                                                int n_chunks) {
+    if (chunk < n_chunks) {
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
             if (m >= w.n_tiles) break;
-#pragma unroll
-            for (int h = 0; h < 2; h++)
-                to.a[u][m][h] = load_once(w.w + m * w.tile + (uint32_t)h * w.half + chunk * CHUNK);
+            const uint16_t *from = w.w + m * w.tile + chunk * CHUNK;
+            copy_async(slot + (2 * m) * 32, from);
+            copy_async(slot + (2 * m + 1) * 32, from + w.half);
         }
     }
+    commit_copies();
 }
 
-template <int M_TILES, int UNROLL, int K_WARPS>
-static __device__ __forceinline__ void multiply_chunks(float c[M_TILES][N_TILES][4],
-                                                       const weights<M_TILES, UNROLL> &from,
-                                                       const uint16_t *x,
-                                                       const uint32_t x_at[N_TILES], int at,
-                                                       int n_chunks, int n_row_tiles) {
+static __device__ __forceinline__ void load_x(uint4 b[N_TILES], const uint16_t *x,
+                                              const uint32_t x_at[N_TILES], int chunk, int n_chunks,
+                                              int n_row_tiles) {
+    if (chunk >= n_chunks) return;
 #pragma unroll
-    for (int u = 0; u < UNROLL; u++) {
-        int chunk = at + u * K_WARPS;
-        if (chunk >= n_chunks) break;
-        uint4 b[N_TILES];
+    for (int n = 0; n < N_TILES; n++)
+        if (n < n_row_tiles) b[n] = *(const uint4 *)(x + x_at[n] + (uint32_t)chunk * 8 * CHUNK);
+}
+
+template <int M_TILES>
+static __device__ __forceinline__ void multiply(float c[M_TILES][N_TILES][4], const uint4 *slot,
+                                                const uint4 b[N_TILES], int n_row_tiles) {
 #pragma unroll
-        for (int n = 0; n < N_TILES; n++)
-            if (n < n_row_tiles) b[n] = *(const uint4 *)(x + x_at[n] + (uint32_t)chunk * CHUNK);
+    for (int m = 0; m < M_TILES; m++) {
+        const uint4 lo = slot[(2 * m) * 32], hi = slot[(2 * m + 1) * 32];
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
             if (n >= n_row_tiles) break;
-#pragma unroll
-            for (int m = 0; m < M_TILES; m++) {
-                const uint4 lo = from.a[u][m][0], hi = from.a[u][m][1];
-                mma(c[m][n], lo.x, hi.x, lo.y, hi.y, b[n].x, b[n].y);
-                mma(c[m][n], lo.z, hi.z, lo.w, hi.w, b[n].z, b[n].w);
-            }
+            mma(c[m][n], lo.x, hi.x, lo.y, hi.y, b[n].x, b[n].y);
+            mma(c[m][n], lo.z, hi.z, lo.w, hi.w, b[n].z, b[n].w);
         }
     }
 }
 
 /* Adds the chunks k_warp, k_warp + K_WARPS, ... for M_TILES tiles of 16 outputs and up to PASS_ROWS
- * rows. While UNROLL chunks are multiplied, the next UNROLL are on their way. */
-template <int M_TILES, int UNROLL, int K_WARPS>
-static __device__ __forceinline__ void add_chunks(float c[M_TILES][N_TILES][4],
+ * rows. Weights come through a ring of STAGES slots in shared memory, of which each lane reads only
+ * what it has sent for itself; activations are a chunk ahead in registers. ring: the lane's. */
+template <int M_TILES, int STAGES, int K_WARPS>
+static __device__ __forceinline__ void add_chunks(float c[M_TILES][N_TILES][4], uint4 *ring,
                                                   const lane_weights &w, const uint16_t *x,
                                                   const uint32_t x_at[N_TILES], int n_in,
                                                   int k_warp, int n_row_tiles) {
-    enum { STEP = UNROLL * K_WARPS };
+    enum { SLOT = 2 * M_TILES * 32 };
     int n_chunks = n_in / CHUNK;
-    weights<M_TILES, UNROLL> even, odd;
-    load_chunks<M_TILES, UNROLL, K_WARPS>(even, w, k_warp, n_chunks);
-    for (int at = k_warp; at < n_chunks; at += 2 * STEP) {
-        load_chunks<M_TILES, UNROLL, K_WARPS>(odd, w, at + STEP, n_chunks);
-        multiply_chunks<M_TILES, UNROLL, K_WARPS>(c, even, x, x_at, at, n_chunks, n_row_tiles);
-        load_chunks<M_TILES, UNROLL, K_WARPS>(even, w, at + 2 * STEP, n_chunks);
-        multiply_chunks<M_TILES, UNROLL, K_WARPS>(c, odd, x, x_at, at + STEP, n_chunks,
-                                                  n_row_tiles);
+    uint4 even[N_TILES] = {}, odd[N_TILES] = {};
+#pragma unroll
+    for (int s = 0; s < STAGES - 1; s++)
+        send_for<M_TILES>(ring + s * SLOT, w, k_warp + s * K_WARPS, n_chunks);
+    load_x(even, x, x_at, k_warp, n_chunks, n_row_tiles);
+    /* Two chunks a round, so that the registers of activations have fixed names; STAGES is even. */
+    int slot = 0;
+    for (int at = k_warp; at < n_chunks; at += 2 * K_WARPS) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int chunk = at + half * K_WARPS;
+            wait_copies<STAGES - 2>();
+            load_x(half ? even : odd, x, x_at, chunk + K_WARPS, n_chunks, n_row_tiles);
+            if (chunk < n_chunks)
+                multiply<M_TILES>(c, ring + (slot + half) * SLOT, half ? odd : even, n_row_tiles);
+            int next = (slot + half + STAGES - 1) % STAGES;
+            send_for<M_TILES>(ring + next * SLOT, w, chunk + (STAGES - 1) * K_WARPS, n_chunks);
+        }
+        slot = (slot + 2) % STAGES;
     }
+    wait_copies<0>();
 }
 
 /* Sums of a block's warps, tile by tile of 16 outputs: [WARPS, PASS_ROWS, 16 + 1]. */
 enum { SUM_STRIDE = 17 };
 typedef float warp_sums[WARPS][PASS_ROWS][SUM_STRIDE];
+
+/* Shared memory is the warps' rings [WARPS, STAGES, 2 M_TILES, 32 lanes], and after them the sums.
+ */
+static constexpr size_t ring_bytes(int m_tiles, int stages) {
+    return (size_t)WARPS * (size_t)stages * 2 * (size_t)m_tiles * 32 * sizeof(uint4);
+}
+
+static constexpr size_t shared_bytes(int m_tiles, int stages) {
+    size_t ring = ring_bytes(m_tiles, stages);
+    return ring > sizeof(warp_sums) ? ring : sizeof(warp_sums);
+}
+
+static __device__ __forceinline__ uint4 *lane_ring(uint4 *shared, int m_tiles, int stages) {
+    return shared + (size_t)(threadIdx.x / 32) * (size_t)(stages * 2 * m_tiles * 32) +
+           threadIdx.x % 32;
+}
 
 static __device__ __forceinline__ void store_sums(warp_sums sums, float c[N_TILES][4]) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
@@ -151,7 +180,7 @@ static __device__ __forceinline__ void x_rows_of(const cuda_product &p, int r, i
 #pragma unroll
     for (int n = 0; n < N_TILES; n++) {
         int row = min(r + 8 * n + g, end - 1);
-        x_at[n] = (uint32_t)(p.x_rows ? p.x_rows[row] : row) * (uint32_t)p.n_in + 8 * (uint32_t)t;
+        x_at[n] = (uint32_t)packed_at(p.x_rows ? p.x_rows[row] : row, 8 * t, p.n_in);
     }
 }
 
@@ -162,10 +191,12 @@ static __device__ __forceinline__ lane_weights lane_weights_of(const uint16_t *w
 }
 
 /* M_WARPS groups of K_WARPS warps: groups have different outputs and read the same activations. */
-template <int M_TILES, int UNROLL, int M_WARPS>
+template <int M_TILES, int STAGES, int M_WARPS>
 static __global__ void __launch_bounds__(WARPS * 32, 2) product(cuda_product p) {
     enum { K_WARPS = WARPS / M_WARPS, OUTS = 16 * M_TILES * M_WARPS };
-    __shared__ warp_sums sums;
+    extern __shared__ uint4 shared[];
+    warp_sums &sums = *(warp_sums *)shared;
+    uint4 *ring = lane_ring(shared, M_TILES, STAGES);
     int warp = threadIdx.x / 32, k_warp = warp % K_WARPS, m_warp = warp / K_WARPS;
     int begin, end, group = (int)blockIdx.z;
     int block_out = (int)blockIdx.x * OUTS, warp_out = block_out + 16 * M_TILES * m_warp;
@@ -179,7 +210,7 @@ static __global__ void __launch_bounds__(WARPS * 32, 2) product(cuda_product p) 
         uint32_t x_at[N_TILES];
         int n = min(end - r, (int)PASS_ROWS);
         x_rows_of(p, r, end, x_at);
-        add_chunks<M_TILES, UNROLL, K_WARPS>(c, w, x, x_at, p.n_in, k_warp, (n + 7) / 8);
+        add_chunks<M_TILES, STAGES, K_WARPS>(c, ring, w, x, x_at, p.n_in, k_warp, (n + 7) / 8);
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
             __syncthreads();
@@ -194,14 +225,17 @@ static __global__ void __launch_bounds__(WARPS * 32, 2) product(cuda_product p) 
                     p.bias ? sum + p.bias[o] : sum;
             }
         }
+        __syncthreads(); /* before the ring is filled again */
     }
 }
 
-template <int UNROLL>
+template <int STAGES>
 static __global__ void __launch_bounds__(WARPS * 32, 2)
     gated(cuda_product p, const void *w_up, uint16_t *y) {
     enum { OWN = 16 * PASS_ROWS / (WARPS * 32) };
-    __shared__ warp_sums sums;
+    extern __shared__ uint4 shared[];
+    warp_sums &sums = *(warp_sums *)shared;
+    uint4 *ring = lane_ring(shared, 2, STAGES);
     int begin, end, group = (int)blockIdx.z, first_out = (int)blockIdx.x * 16;
     rows_of(p, group, &begin, &end);
     size_t from = (size_t)group * p.w_stride;
@@ -214,8 +248,8 @@ static __global__ void __launch_bounds__(WARPS * 32, 2)
         uint32_t x_at[N_TILES];
         int n = min(end - r, (int)PASS_ROWS);
         x_rows_of(p, r, end, x_at);
-        add_chunks<2, UNROLL, WARPS>(c, w, (const uint16_t *)p.x, x_at, p.n_in, threadIdx.x / 32,
-                                     (n + 7) / 8);
+        add_chunks<2, STAGES, WARPS>(c, ring, w, (const uint16_t *)p.x, x_at, p.n_in,
+                                     threadIdx.x / 32, (n + 7) / 8);
         __syncthreads();
         store_sums(sums, c[0]);
         __syncthreads();
@@ -232,9 +266,10 @@ static __global__ void __launch_bounds__(WARPS * 32, 2)
             int i = (int)threadIdx.x + k * WARPS * 32, row = i / 16;
             if (row >= n) continue;
             float up = total<WARPS>(sums, 0, row, i % 16), gate = gates[k];
-            y[(size_t)(r + row) * (size_t)p.n_out + (size_t)(first_out + i % 16)] =
+            y[packed_at(r + row, first_out + i % 16, p.n_out)] =
                 to_bf16(gate / (1.0f + expf(-gate)) * up);
         }
+        __syncthreads(); /* before the ring is filled again */
     }
 }
 
@@ -242,28 +277,35 @@ static unsigned row_tiles(const cuda_product *p) {
     return p->first ? 1u : (unsigned)((p->n_rows + PASS_ROWS - 1) / PASS_ROWS);
 }
 
-/* How a block is cut depends on the weight's shape alone. */
-template <int M_TILES, int UNROLL, int M_WARPS>
+/* How a block is cut depends on the weight's shape alone. The choices were the fastest on an H100
+ * at 32 rows, of weights of LLaDA-8B and LLaDA2.0-mini. */
+template <int M_TILES, int STAGES, int M_WARPS>
 static void launch(cudaStream_t stream, const cuda_product *p) {
     int outs = 16 * M_TILES * M_WARPS;
+    size_t n_bytes = shared_bytes(M_TILES, STAGES);
     dim3 grid((unsigned)((p->n_out + outs - 1) / outs), row_tiles(p),
               (unsigned)(p->first ? p->n_groups : 1));
-    product<M_TILES, UNROLL, M_WARPS><<<grid, WARPS * 32, 0, stream>>>(*p);
+    cudaFuncSetAttribute(product<M_TILES, STAGES, M_WARPS>,
+                         cudaFuncAttributeMaxDynamicSharedMemorySize, (int)n_bytes);
+    product<M_TILES, STAGES, M_WARPS><<<grid, WARPS * 32, n_bytes, stream>>>(*p);
 }
 
 extern "C" void cuda_launch_mma(cudaStream_t stream, const cuda_product *p) {
     if (p->first) /* few rows a weight: activations are no load */
-        launch<2, 1, 4>(stream, p);
+        launch<2, 4, 4>(stream, p);
     else if (p->n_out >= 8192)
-        launch<2, 1, 2>(stream, p);
-    else if (p->n_out >= 4096)
-        launch<1, 3, 2>(stream, p);
+        launch<2, 4, 2>(stream, p);
+    else if (p->n_out > 4096 || p->n_rows > PASS_ROWS)
+        launch<2, 4, 1>(stream, p);
     else
-        launch<1, 3, 1>(stream, p);
+        launch<1, 8, 1>(stream, p);
 }
 
 extern "C" void cuda_launch_mma_gated(cudaStream_t stream, const cuda_product *p, const void *w_up,
                                       uint16_t *y) {
+    enum { STAGES = 4 };
+    size_t n_bytes = shared_bytes(2, STAGES);
     dim3 grid((unsigned)(p->n_out / 16), row_tiles(p), (unsigned)(p->first ? p->n_groups : 1));
-    gated<2><<<grid, WARPS * 32, 0, stream>>>(*p, w_up, y);
+    cudaFuncSetAttribute(gated<STAGES>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)n_bytes);
+    gated<STAGES><<<grid, WARPS * 32, n_bytes, stream>>>(*p, w_up, y);
 }

@@ -28,6 +28,7 @@ static __global__ void product(cuda_product p, size_t row_bytes) {
             x[j] = all + (size_t)(p.x_rows ? p.x_rows[row] : row) * (size_t)p.n_in;
             sums[j] = 0.0f;
         }
+#pragma unroll 4
         for (int i = lane; i < p.n_in; i += 32) {
             float weight = weight_at<TYPE>(w, i);
 #pragma unroll

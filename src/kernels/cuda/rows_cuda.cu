@@ -79,9 +79,14 @@ static __global__ void gather(float *y, const float *x, const int32_t *rows, int
     for (int i = (int)threadIdx.x; i < dim; i += (int)blockDim.x) y[i] = x[i];
 }
 
-static __global__ void round_all(uint16_t *y, const float *x, size_t n) {
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n) y[i] = to_bf16(x[i]);
+/* Four neighbouring numbers a thread. */
+static __global__ void pack(uint16_t *y, const float *x, int32_t n_in, size_t n) {
+    size_t at = 4 * ((size_t)blockIdx.x * blockDim.x + threadIdx.x);
+    if (at >= n) return;
+    float4 v = *(const float4 *)(x + at);
+    ushort4 rounded = make_ushort4(to_bf16(v.x), to_bf16(v.y), to_bf16(v.z), to_bf16(v.w));
+    int row = (int)(at / (size_t)n_in), i = (int)(at % (size_t)n_in);
+    *(ushort4 *)(y + packed_at(row, i, n_in)) = rounded;
 }
 
 /* ---- Launchers --------------------------------------------------------------------------------
@@ -137,6 +142,8 @@ extern "C" void cuda_launch_gather(cudaStream_t stream, float *y, const float *x
     gather<<<(unsigned)n_rows, 256, 0, stream>>>(y, x, rows, dim);
 }
 
-extern "C" void cuda_launch_round(cudaStream_t stream, uint16_t *y, const float *x, size_t n) {
-    round_all<<<flat_blocks(n), FLAT_THREADS, 0, stream>>>(y, x, n);
+extern "C" void cuda_launch_pack(cudaStream_t stream, uint16_t *y, const float *x, int32_t n_rows,
+                                 int32_t n_in) {
+    size_t n = (size_t)n_rows * (size_t)n_in;
+    pack<<<flat_blocks(n / 4), FLAT_THREADS, 0, stream>>>(y, x, n_in, n);
 }
