@@ -5,6 +5,7 @@
  */
 #include "server/choice.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -13,15 +14,27 @@
 
 static const char call_open[] = "<tool_call>";
 
+/* Whether committed tokens may change. Where no policy is named the engine infers one from the
+ * parameters: thresholds, steps and remasking alone lead to none that corrects; of others nothing
+ * is assumed. */
+static bool may_edit(const um_request_options *o, const um_model_info *info) {
+    const um_policy *policy = um_policy_find(o->policy ? o->policy : info->policy);
+    bool is_plain = isnan(o->edit_threshold) && o->post_steps == -1 && isnan(o->low_threshold) &&
+                    isnan(o->factor) && isnan(o->entropy_bound) && isnan(o->eps) &&
+                    isnan(o->alg_temp) && isnan(o->credit_alpha) && isnan(o->credit_beta) &&
+                    isnan(o->credit_gamma) && isnan(o->block_add) && isnan(o->block_ready) &&
+                    o->window == 0 && o->metric == UM_METRIC_DEFAULT;
+    if (!policy || (!o->policy && !is_plain)) return true;
+    return policy->flags & (UM_POLICY_SCORES_COMMITTED | UM_POLICY_INSERTS);
+}
+
 um_status choice_init(choice *c, const api_request *request, const api_model *model,
                       const um_request_options *options, um_error *err) {
-    const um_policy *policy =
-        um_policy_find(options->policy ? options->policy : model->info->policy);
     c->request = request;
     c->model = model;
     c->n_prompt = (int32_t)options->n_prompt;
     c->n_cells = options->max_tokens;
-    c->may_edit = !policy || policy->flags & (UM_POLICY_SCORES_COMMITTED | UM_POLICY_INSERTS);
+    c->may_edit = may_edit(options, model->info);
     strbuf_init(&c->text);
     c->tokens = memory_alloc_array((size_t)c->n_cells, sizeof *c->tokens);
     if (!c->tokens) FAIL(UM_NO_MEMORY, err, "no memory for an answer of %d tokens", c->n_cells);
