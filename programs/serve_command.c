@@ -11,6 +11,7 @@
 
 #include "base/memory.h"
 #include "programs/commands.h"
+#include "programs/engine_settings.h"
 #include "programs/progress.h"
 #include "programs/report.h"
 #include "programs/serve_config.h"
@@ -49,17 +50,7 @@ static um_status cache_tokens(const options *o, int64_t *n_tokens, um_error *err
 
 static um_status open_engine(const options *o, progress *p, um_engine **engine, um_error *err) {
     um_engine_options settings;
-    um_engine_options_init(&settings);
-    settings.directory = options_text(o, OPTION_MODEL);
-    settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
-    settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
-    settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
-    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
-    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
-    settings.pack_cache = options_text(o, OPTION_PACK_CACHE);
-    settings.device = options_text(o, OPTION_DEVICE);
-    settings.progress = progress_load;
-    settings.progress_user = p;
+    engine_settings(o, p, &settings);
     TRY(cache_tokens(o, &settings.cache_tokens, err));
     um_status status = um_engine_open(&settings, engine, err);
     progress_clear(p);

@@ -25,7 +25,7 @@ typedef enum value_type {
     VALUE_CHOICE,  /* an enum of um_request_options: the word's index in `words` plus one */
     VALUE_FUNCTION,
     VALUE_NEUTRAL, /* refused, unless it asks for nothing: `low`, false, null, empty */
-    VALUE_PROMPT   /* api_prompt.c reads it */
+    VALUE_PROMPT   /* api_prompt.c or api_format.c reads it */
 } value_type;
 
 typedef struct parameter {
@@ -164,13 +164,6 @@ static um_status read_policy(api_request *r, const char *name, json_t *value, um
     return UM_OK;
 }
 
-static um_status read_format(api_request *r, const char *name, json_t *value, um_error *err) {
-    (void)r;
-    const char *type = json_string_value(json_object_get(value, "type"));
-    if (type && strcmp(type, "text") == 0) return UM_OK;
-    return api_refuse(err, name, "%s: this version can honour {\"type\": \"text\"} only", name);
-}
-
 static um_status read_metadata(api_request *r, const char *name, json_t *value, um_error *err) {
     const json_t *id = json_object_get(value, "user_id");
     if (!json_is_object(value) || json_object_size(value) > (id ? 1u : 0u) ||
@@ -226,7 +219,7 @@ static const parameter table[] = {
     FLAG("echo", COMPLETION, has_echo),
     FUNCTION("user", OPENAI, read_user),
     FUNCTION("metadata", MESSAGES, read_metadata),
-    FUNCTION("response_format", OPENAI, read_format),
+    PROMPT("response_format", OPENAI),
     REAL("temperature", temperature, 0, 1e6),
     REAL("top_p", top_p, 0, 1),
     REAL("min_p", min_p, 0, 1),

@@ -17,6 +17,7 @@ um_status api_request_parse(api_kind kind, const char *body, size_t n_bytes, con
     um_request_options_init(&request->options);
     um_status status = json_value_read_object(body, n_bytes, &request->root, err);
     if (status == UM_OK) status = api_parameters_read(request, model, err);
+    if (status == UM_OK) status = api_format_read(request, model, err);
     if (status == UM_OK) status = api_prompt_read(request, model, err);
     if (status != UM_OK) api_request_deinit(request);
     return status;
@@ -25,6 +26,7 @@ um_status api_request_parse(api_kind kind, const char *body, size_t n_bytes, con
 void api_request_deinit(api_request *request) {
     for (size_t i = 0; i < request->n_prompts; i++) um_free(request->prompts[i].ids);
     memory_free(request->prompts);
+    um_constraint_free(&request->options.constraint);
     json_decref(request->root);
     memset(request, 0, sizeof *request);
 }

@@ -63,6 +63,11 @@ const char *api_parameter_name(const char *field);
 /* Reads every parameter but those of the prompt. */
 um_status api_parameters_read(api_request *request, const api_model *model, um_error *err);
 
+/* ---- api_format.c --------------------------------------------------------------------------- */
+
+/* response_format as a constraint of the request. */
+um_status api_format_read(api_request *request, const api_model *model, um_error *err);
+
 /* ---- api_prompt.c --------------------------------------------------------------------------- */
 
 um_status api_prompt_read(api_request *request, const api_model *model, um_error *err);

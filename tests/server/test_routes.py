@@ -115,6 +115,24 @@ def editing(s, body):
           "nothing was edited: the test shows nothing")
 
 
+def test_formats(s):
+    """An answer under a constraint parses, and satisfies its schema."""
+    reply = s.get("/v1/chat/completions", dict(CHAT, response_format={"type": "json_object"}, max_tokens=96))
+    check(isinstance(json.loads(reply["choices"][0]["message"]["content"]), dict), reply)
+    schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12},
+              "mood": {"enum": ["good", "bad"]}}, "required": ["name", "mood"], "additionalProperties": False}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    for seed in range(4):
+        reply = s.get("/v1/chat/completions", dict(CHAT, response_format=form, max_tokens=64, threshold=0.5,
+                                                   temperature=1.0, seed=seed))
+        value = json.loads(reply["choices"][0]["message"]["content"])
+        check(set(value) == {"name", "mood"} and value["mood"] in ("good", "bad") and len(value["name"]) <= 12, value)
+    for wrong in ({"type": "json_schema"}, {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}},
+                  {"type": "json_object", "x": 1}, {"type": "json_schema", "json_schema": {"schema": {}, "y": 1}}):
+        error = s.get("/v1/chat/completions", dict(CHAT, response_format=wrong), code=400)["error"]
+        check(error["param"] == "response_format", error)
+
+
 WRONG = [
     # (path, changes, parameter)
     ("chat", {"foo": 1}, "foo"), ("chat", {"temperature": "warm"}, "temperature"), ("chat", {"temperature": -1}, "temperature"),
@@ -225,7 +243,7 @@ def test_same_under_load(s):
 
 def tests_of_one_server():
     with Service() as s:
-        for test in (test_answers, test_streams, test_steps, test_stops, test_editing, test_refusals, test_disconnects,
+        for test in (test_answers, test_streams, test_steps, test_stops, test_editing, test_formats, test_refusals, test_disconnects,
                      test_broken_http, test_page, test_same_under_load):
             test(s)
             s.wait_idle()
