@@ -242,7 +242,7 @@ def test_same_under_load(s):
 
 
 def tests_of_one_server():
-    with Service() as s:
+    with Service("--timeout", "10") as s: # what is half open is cut off after that
         for test in (test_answers, test_streams, test_steps, test_stops, test_editing, test_formats, test_refusals, test_disconnects,
                      test_broken_http, test_page, test_same_under_load):
             test(s)
