@@ -8,7 +8,7 @@ JOBS ?= 2
 SHELL := /bin/bash
 FUZZ_FLAGS := -timeout=20 -rss_limit_mb=4096
 
-.PHONY: all demo check build install clean deps fuzz check-sanitizers format
+.PHONY: all demo demo-server check build install clean deps fuzz check-sanitizers format
 
 all: build
 
@@ -23,6 +23,12 @@ demo: deps
 	@cmake -S . -B $(BUILD) -G Ninja >/dev/null
 	@ninja -C $(BUILD) unmask_program
 	@tools/demo.sh $(BUILD)/unmask
+
+# The bundled model in the browser, and for any client of OpenAI's API.
+demo-server: deps
+	@cmake -S . -B $(BUILD) -G Ninja >/dev/null
+	@ninja -C $(BUILD) unmask_program
+	@tools/demo_server.sh $(BUILD)/unmask
 
 check: deps
 	cmake -S . -B $(BUILD) -G Ninja -DUNMASK_WERROR=ON

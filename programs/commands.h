@@ -14,5 +14,6 @@ int inspect_command(const options *o);
 int score_command(const options *o);
 int bench_command(const options *o);
 int quantize_command(const options *o);
+int serve_command(const options *o);
 
 #endif

@@ -16,7 +16,7 @@ static int (*const command_functions[COMMAND_COUNT])(const options *) = {
     [COMMAND_RUN] = run_command,           [COMMAND_LOGITS] = logits_command,
     [COMMAND_TOKENIZE] = tokenize_command, [COMMAND_INSPECT] = inspect_command,
     [COMMAND_SCORE] = score_command,       [COMMAND_BENCH] = bench_command,
-    [COMMAND_QUANTIZE] = quantize_command,
+    [COMMAND_QUANTIZE] = quantize_command, [COMMAND_SERVE] = serve_command,
 };
 
 /* The exit code of a command that printed: output that did not arrive is a failure. */

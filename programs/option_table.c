@@ -12,7 +12,8 @@
 #define SCORE (1u << COMMAND_SCORE)
 #define BENCH (1u << COMMAND_BENCH)
 #define QUANTIZE (1u << COMMAND_QUANTIZE)
-#define ALL (RUN | LOGITS | TOKENIZE | INSPECT | SCORE | BENCH | QUANTIZE)
+#define SERVE (1u << COMMAND_SERVE)
+#define ALL (RUN | LOGITS | TOKENIZE | INSPECT | SCORE | BENCH | QUANTIZE | SERVE)
 #define INT_MAXIMUM 2147483647.0
 #define REAL_MAXIMUM 1e6
 
@@ -169,28 +170,28 @@ const option_spec option_table[OPTION_COUNT] = {
     [OPTION_PREFILL_CHUNK] =
         INTEGER("prefill-chunk", 1, INT_MAXIMUM, RUN, "prompt tokens in one forward"),
     [OPTION_EXPERT_CAP] = INTEGER(
-        "expert-cap", 1, INT_MAXIMUM, RUN | LOGITS | SCORE | BENCH,
+        "expert-cap", 1, INT_MAXIMUM, RUN | LOGITS | SCORE | BENCH | SERVE,
         "mixtures of experts: the positions of a block reach at most N experts of a layer, an "
         "approximation that reads fewer weights (no bound)"),
     [OPTION_PACK_CACHE] =
-        TEXT("pack-cache", "FILE", RUN | LOGITS | SCORE | BENCH,
+        TEXT("pack-cache", "FILE", RUN | LOGITS | SCORE | BENCH | SERVE,
              "quantized weights as this processor wants them: read from FILE where it was "
              "written for this model, else written to it; the next start is faster"),
-    [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS | SCORE | BENCH,
+    [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS | SCORE | BENCH | SERVE,
                                 "fast (the default): activations of 8 bits, or of bfloat16 "
                                 "with AMX, where weights are quantized; reference: float32"),
     [OPTION_KV_TYPE] =
-        CHOICE("kv-type", "auto|f32|bf16|int8", RUN | LOGITS | INSPECT | SCORE | BENCH,
+        CHOICE("kv-type", "auto|f32|bf16|int8", RUN | LOGITS | INSPECT | SCORE | BENCH | SERVE,
                "how the cache stores keys and values (auto: f32, or bf16 with "
                "--precision fast)"),
     [OPTION_DEVICE] =
-        TEXT("device", "NAME", RUN | LOGITS | SCORE | BENCH,
+        TEXT("device", "NAME", RUN | LOGITS | SCORE | BENCH | SERVE,
              "where the model computes: cpu, or cuda:N for GPU number N (cpu, or what "
              "UNMASK_DEVICE names)"),
-    [OPTION_THREADS] = INTEGER("threads", 1, 1024, RUN | LOGITS | SCORE | BENCH | QUANTIZE,
+    [OPTION_THREADS] = INTEGER("threads", 1, 1024, RUN | LOGITS | SCORE | BENCH | QUANTIZE | SERVE,
                                "threads (one for each core)"),
     [OPTION_MASK_TOKEN] =
-        INTEGER("mask-token", 0, INT_MAXIMUM, RUN | LOGITS | INSPECT | SCORE | QUANTIZE,
+        INTEGER("mask-token", 0, INT_MAXIMUM, RUN | LOGITS | INSPECT | SCORE | QUANTIZE | SERVE,
                 "id of the mask token (the model's)"),
     [OPTION_WATCH] = FLAG("watch", RUN, "show in the terminal how masks become text"),
     [OPTION_DELAY] =
@@ -257,7 +258,38 @@ const option_spec option_table[OPTION_COUNT] = {
         TEXT("tokens-per-forward", "LIST", BENCH, "for tokens a second (1,2,4,8)"),
     [OPTION_CSV] = FLAG("csv", BENCH, "print comma-separated values"),
     [OPTION_PLOT] = TEXT("plot", "FILE", BENCH, "draw a roofline as SVG"),
-    [OPTION_VERBOSE] = FLAG("verbose", RUN | LOGITS | SCORE | BENCH | QUANTIZE,
+    [OPTION_HOST] = TEXT("host", "HOST", SERVE,
+                         "the name or address to listen on (127.0.0.1: this machine alone)"),
+    [OPTION_PORT] = INTEGER("port", 0, 65535, SERVE, "the port; 0: any free one (8000)"),
+    [OPTION_SERVED_MODEL_NAME] = TEXT("served-model-name", "NAME", SERVE,
+                                      "what clients call the model (its directory or file name)"),
+    [OPTION_API_KEY] =
+        TEXT("api-key", "KEY", SERVE,
+             "ask clients for a key; better given as UNMASK_API_KEY or in --config, where other "
+             "users of the machine do not see it"),
+    [OPTION_TLS_CERT] = TEXT("tls-cert", "FILE", SERVE, "a certificate (PEM): serve over TLS"),
+    [OPTION_TLS_KEY] = TEXT("tls-key", "FILE", SERVE, "its key (PEM)"),
+    [OPTION_CACHE_TOKENS] =
+        INTEGER("cache-tokens", 1, INT_MAXIMUM, SERVE,
+                "positions that the cache holds for all requests together (four contexts, at most "
+                "65536, at least one context)"),
+    [OPTION_MAX_QUEUE] = INTEGER("max-queue", 1, 1000000, SERVE,
+                                 "requests that run or wait; more are told to come back (256)"),
+    [OPTION_MAX_CONNECTIONS] =
+        INTEGER("max-connections", 1, 1000000, SERVE, "open connections at most (1024)"),
+    [OPTION_MAX_BODY_BYTES] =
+        INTEGER("max-body-bytes", 1024, INT_MAXIMUM, SERVE, "a request's length at most (4194304)"),
+    [OPTION_TIMEOUT] =
+        INTEGER("timeout", 1, 86400, SERVE,
+                "seconds after which a client is cut off that sends or takes nothing "
+                "(60)"),
+    [OPTION_LOG] = TEXT("log", "FILE", SERVE,
+                        "where each request is noted, one line of JSON each; SIGHUP opens it anew "
+                        "(standard error)"),
+    [OPTION_CONFIG] = TEXT("config", "FILE", SERVE,
+                           "a file with lines such as \"port = 8000\"; the command line and then "
+                           "variables such as UNMASK_PORT come first"),
+    [OPTION_VERBOSE] = FLAG("verbose", RUN | LOGITS | SCORE | BENCH | QUANTIZE | SERVE,
                             "progress and summary also where standard error is no terminal"),
     [OPTION_HELP] = {.name = "help",
                      .short_name = 'h',

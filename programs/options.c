@@ -193,6 +193,24 @@ um_status options_parse(command_id command, int n_args, char **args, options *o,
     return UM_OK;
 }
 
+um_status options_add(options *o, const char *name, const char *text, um_error *err) {
+    char argument[NAME_BYTES_MAX + 4];
+    const char *value;
+    snprintf(argument, sizeof argument, "--%s", name);
+    const option_spec *spec = strchr(name, '=') ? NULL : find_option(o->command, argument, &value);
+    if (!spec || spec == &option_table[OPTION_HELP])
+        return refuse_unknown(o->command, argument, err);
+    option_value *slot = &o->values[spec - option_table];
+    if (slot->is_set) return UM_OK;
+    if (spec->type == OPTION_TYPE_FLAG) {
+        slot->is_set = strcmp(text, "true") == 0;
+        if (slot->is_set || strcmp(text, "false") == 0) return UM_OK;
+        FAIL(UM_INVALID, err, "--%s: expected true or false, found \"%s\"", name, text);
+    }
+    slot->is_set = true;
+    return parse_value(spec, text, slot, err);
+}
+
 bool options_has(const options *o, option_id id) {
     return o->values[id].is_set;
 }

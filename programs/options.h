@@ -21,6 +21,7 @@ typedef enum command_id {
     COMMAND_SCORE,
     COMMAND_BENCH,
     COMMAND_QUANTIZE,
+    COMMAND_SERVE,
     COMMAND_COUNT
 } command_id;
 
@@ -109,6 +110,19 @@ typedef enum option_id {
     OPTION_TOKENS_PER_FORWARD,
     OPTION_CSV,
     OPTION_PLOT,
+    OPTION_HOST,
+    OPTION_PORT,
+    OPTION_SERVED_MODEL_NAME,
+    OPTION_API_KEY,
+    OPTION_TLS_CERT,
+    OPTION_TLS_KEY,
+    OPTION_CACHE_TOKENS,
+    OPTION_MAX_QUEUE,
+    OPTION_MAX_CONNECTIONS,
+    OPTION_MAX_BODY_BYTES,
+    OPTION_TIMEOUT,
+    OPTION_LOG,
+    OPTION_CONFIG,
     OPTION_VERBOSE,
     OPTION_HELP,
     OPTION_COUNT
@@ -153,6 +167,10 @@ extern const option_spec option_table[OPTION_COUNT];
 /* Reads the arguments after the command's name. UM_INVALID with a sentence that names the option,
  * what was expected and what was found. Stops at --help, whose value is then set. */
 um_status options_parse(command_id command, int n_args, char **args, options *o, um_error *err);
+
+/* Sets an option by its name unless it is set already; a flag's text is "true" or "false". What the
+ * text lives in outlives the options. UM_INVALID as above. */
+um_status options_add(options *o, const char *name, const char *text, um_error *err);
 
 bool options_has(const options *o, option_id id);
 /* The argument, or NULL where the option was not given. */

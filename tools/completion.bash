@@ -13,7 +13,7 @@ _unmask() {
         previous=${COMP_WORDS[COMP_CWORD - 2]}
     fi
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run logits tokenize inspect score bench quantize help --help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'run logits tokenize inspect score bench quantize serve help --help --version' -- "$word")
         return
     fi
     case $previous in
@@ -40,7 +40,8 @@ _unmask() {
             ;;
         --synthetic) options='llada2-mini llada-8b llada-moe sdar-8b dream-7b llada-169m' ;;
         -t | --type) options='f32 f16 bf16 q8_0 q4_0 q4_k q5_k q6_k' ;;
-        -o | --output | --pack-cache | --plot | --trace | --file | --imatrix | --jsonl | --chat | --tools)
+        -o | --output | --pack-cache | --plot | --trace | --file | --imatrix | --jsonl | --chat | --tools | --log | \
+            --config | --tls-cert | --tls-key)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
@@ -51,7 +52,8 @@ _unmask() {
             --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --expert-cap | --device | --threads | \
             --mask-token | --delay | --columns | --context | --answer | \
             --answer-ids | --choices | --samples | --layers | --rows | --prefill | --repeat | \
-            --tokens-per-forward)
+            --tokens-per-forward | --host | --port | --served-model-name | --api-key | --cache-tokens | \
+            --max-queue | --max-connections | --max-body-bytes | --timeout)
             return
             ;;
     esac
@@ -75,7 +77,10 @@ _unmask() {
                 --type --layers --rows --prefill --repeat --tokens-per-forward --csv --plot --verbose" ;;
             quantize) options="$common -t --type -o --output --imatrix --pure --force --threads --mask-token --json
                 --verbose" ;;
-            help) options='run logits tokenize inspect score bench quantize' ;;
+            serve) options="$common --expert-cap --pack-cache --precision --kv-type --device --threads --mask-token --host --port
+                --served-model-name --api-key --tls-cert --tls-key --cache-tokens --max-queue --max-connections
+                --max-body-bytes --timeout --log --config --verbose" ;;
+            help) options='run logits tokenize inspect score bench quantize serve' ;;
         esac
     fi
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")

@@ -3,7 +3,7 @@
 # nothing is missing. Where it cannot install, it says what is missing and lets CMake go on.
 set -euo pipefail
 
-packages=(gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libedit-dev libpcre2-dev
+packages=(gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libedit-dev libmicrohttpd-dev libpcre2-dev
     libutf8proc-dev libhwloc-dev libxxhash-dev uthash-dev libcmocka-dev python3)
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

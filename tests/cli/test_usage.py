@@ -8,7 +8,7 @@ import subprocess
 sys.dont_write_bytecode = True
 from driver import DEMO, PROGRAM, PROJECT, check, main, refused, run
 
-COMMANDS = ["run", "logits", "tokenize", "inspect", "score", "bench", "quantize"]
+COMMANDS = ["run", "logits", "tokenize", "inspect", "score", "bench", "quantize", "serve"]
 
 
 def options_of(command):

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The driver writes whole replies or chunks into `output` and wakes the connection; nobody waits
+ * for anybody with a lock held.
+ */
+#include "server/job.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "server/reply.h"
+
+enum { UNSENT_MAX_BYTES = 1 << 20, DEFAULT_MAX_TOKENS = 256 };
+
+static const char *const id_prefixes[] = {"chatcmpl-", "cmpl-", "msg_"};
+
+um_status job_create(api_request *request, const api_model *model, job **out, um_error *err) {
+    unsigned char noise[12];
+    job *j = memory_calloc(1, sizeof *j);
+    if (j) j->n_choices = request->n_prompts * (size_t)request->n;
+    if (j) j->choices = memory_calloc(j->n_choices, sizeof *j->choices);
+    if (!j || !j->choices || getrandom(noise, sizeof noise, 0) != sizeof noise) {
+        memory_free(j);
+        api_request_deinit(request);
+        FAIL(UM_NO_MEMORY, err, "no memory for a request");
+    }
+    j->request = *request;
+    memset(request, 0, sizeof *request);
+    j->model = model;
+    j->created = (int64_t)time(NULL);
+    j->arrived_ns = clock_now_ns();
+    j->socket = -1;
+    int n = snprintf(j->id, sizeof j->id, "%s", id_prefixes[j->request.kind]);
+    for (size_t i = 0; i < sizeof noise; i++)
+        snprintf(j->id + n + 2 * i, sizeof j->id - (size_t)n - 2 * i, "%02x", noise[i]);
+    pthread_mutex_init(&j->lock, NULL);
+    strbuf_init(&j->output);
+    atomic_init(&j->n_holders, 1);
+    *out = j;
+    return UM_OK;
+}
+
+void job_hold(job *j) {
+    atomic_fetch_add(&j->n_holders, 1);
+}
+
+void job_release(job *j) {
+    if (!j || atomic_fetch_sub(&j->n_holders, 1) != 1) return;
+    job_stop(j);
+    for (size_t i = 0; i < j->n_choices; i++) choice_deinit(&j->choices[i]);
+    memory_free(j->choices);
+    api_request_deinit(&j->request);
+    strbuf_deinit(&j->output);
+    pthread_mutex_destroy(&j->lock);
+    memory_free(j);
+}
+
+/* Lock held. */
+static void wake(job *j) {
+    if (!j->is_waiting) return;
+    j->is_waiting = false;
+    j->wake(j->wake_user);
+}
+
+/* Adds what the choices have made to the reply. Fails the job where memory ran out. */
+static void hand_over(job *j, strbuf *made, job_state state) {
+    pthread_mutex_lock(&j->lock);
+    if (made && made->n_bytes) strbuf_append(&j->output, made->data, made->n_bytes);
+    if (j->http == 0) j->http = 200;
+    if (state > j->state) j->state = state;
+    if ((made && made->has_failed) || j->output.has_failed) {
+        j->is_gone = true; /* the connection is cut: half a reply is no reply */
+        j->state = JOB_DONE;
+    }
+    if (j->state == JOB_DONE || j->output.n_bytes || j->request.is_stream) wake(j);
+    pthread_mutex_unlock(&j->lock);
+}
+
+void job_stop(job *j) {
+    for (size_t i = 0; i < j->n_choices; i++) um_request_destroy(&j->choices[i].live);
+}
+
+static void sum_up(job *j) {
+    j->done_ns = clock_now_ns();
+    j->completion_tokens = j->forwards = j->prefill_forwards = 0;
+    for (size_t i = 0; i < j->n_choices; i++) {
+        const choice *c = &j->choices[i];
+        j->completion_tokens += c->end == CHOICE_OPEN ? c->n_final : c->n_tokens;
+        j->forwards += c->forwards;
+        j->prefill_forwards += c->prefill_forwards;
+    }
+}
+
+void job_fail(job *j, const um_error *err) {
+    strbuf made;
+    strbuf_init(&made);
+    job_stop(j);
+    j->has_failed = true;
+    sum_up(j);
+    pthread_mutex_lock(&j->lock);
+    bool has_begun = j->request.is_stream && j->state == JOB_ACCEPTED;
+    if (!has_begun) j->http = api_error_http(err);
+    pthread_mutex_unlock(&j->lock);
+    reply_error(j, err, has_begun, &made);
+    hand_over(j, &made, JOB_DONE);
+    strbuf_deinit(&made);
+}
+
+static um_status start_choice(job *j, um_engine *engine, size_t i, um_error *err) {
+    choice *c = &j->choices[i];
+    um_request_options options = j->request.options;
+    size_t i_prompt = i / (size_t)j->request.n;
+    const api_prompt *prompt = &j->request.prompts[i_prompt];
+    options.prompt = prompt->ids;
+    options.n_prompt = prompt->n_ids;
+    /* The same for every prompt, so that one in a list gives what it gives alone. */
+    options.request_key = i % (size_t)j->request.n;
+    if (!j->request.has_max_tokens) {
+        int64_t room = (int64_t)j->model->info->context - (int64_t)prompt->n_ids;
+        options.max_tokens =
+            room > 0 && room < DEFAULT_MAX_TOKENS ? (int32_t)room : DEFAULT_MAX_TOKENS;
+    }
+    c->index = (int32_t)i;
+    c->i_prompt = i_prompt;
+    if (i % (size_t)j->request.n == 0) j->prompt_tokens += (int64_t)prompt->n_ids;
+    TRY(um_request_create(engine, &options, &c->live, err));
+    return choice_init(c, &j->request, j->model, &options, err);
+}
+
+um_status job_start(job *j, um_engine *engine, um_error *err) {
+    um_status status = UM_OK;
+    strbuf made;
+    for (size_t i = 0; status == UM_OK && i < j->n_choices; i++)
+        status = start_choice(j, engine, i, err);
+    if (status != UM_OK) {
+        job_stop(j);
+        /* The engine's word for a parameter is not always the API's. */
+        const char *name = api_parameter_name(err->where);
+        if (name != err->where) {
+            err->where[0] = '\0';
+            um_error_at(err, name, -1);
+        }
+        return status;
+    }
+    j->accepted_ns = clock_now_ns();
+    strbuf_init(&made);
+    if (j->request.is_stream) reply_stream_begin(j, &made);
+    hand_over(j, &made, JOB_ACCEPTED);
+    strbuf_deinit(&made);
+    return UM_OK;
+}
+
+/* Takes one choice's events; what they add to a stream goes into `made`. */
+static um_status take_choice_events(job *j, choice *c, strbuf *made, bool *has_event,
+                                    um_error *err) {
+    um_event event;
+    while (c->live && um_request_next_event(c->live, &event) == UM_OK) {
+        *has_event = true;
+        TRY(choice_take_event(c, &event, err));
+        if (!j->first_text_ns && (c->n_ready > 0 || c->end != CHOICE_OPEN))
+            j->first_text_ns = clock_now_ns();
+        bool has_step = event.kind == UM_EVENT_STEP && j->request.has_steps;
+        if (j->request.is_stream && (has_step || c->n_ready > c->n_sent))
+            TRY(reply_stream_text(j, c, has_step ? &event : NULL, made, err));
+        if (c->end == CHOICE_OPEN) continue;
+        um_request_destroy(&c->live); /* ended by a stop string, it would go on */
+        j->n_ended++;
+        if (j->request.is_stream) TRY(reply_stream_end_choice(j, c, made, err));
+    }
+    return UM_OK;
+}
+
+bool job_take_events(job *j) {
+    strbuf made;
+    um_error err = {.byte_pos = -1};
+    um_status status = UM_OK;
+    bool has_event = false;
+    strbuf_init(&made);
+    for (size_t i = 0; status == UM_OK && i < j->n_choices; i++)
+        status = take_choice_events(j, &j->choices[i], &made, &has_event, &err);
+    bool is_complete = j->n_ended == j->n_choices;
+    if (status == UM_OK && is_complete) {
+        sum_up(j);
+        status =
+            j->request.is_stream ? reply_stream_end(j, &made, &err) : reply_whole(j, &made, &err);
+    }
+    if (status != UM_OK)
+        job_fail(j, &err);
+    else if (made.n_bytes || made.has_failed || is_complete)
+        hand_over(j, &made, is_complete ? JOB_DONE : JOB_ACCEPTED);
+    strbuf_deinit(&made);
+    return has_event;
+}
+
+bool job_wants_more(job *j) {
+    pthread_mutex_lock(&j->lock);
+    bool wants = !j->is_gone && j->output.n_bytes < UNSENT_MAX_BYTES;
+    pthread_mutex_unlock(&j->lock);
+    return wants;
+}
+
+bool job_is_done(job *j) {
+    pthread_mutex_lock(&j->lock);
+    bool is_done = j->state == JOB_DONE || j->is_gone;
+    pthread_mutex_unlock(&j->lock);
+    return is_done;
+}
+
+void job_abandon(job *j, int socket) {
+    pthread_mutex_lock(&j->lock);
+    if (j->socket == socket && socket >= 0) {
+        j->is_gone = true;
+        wake(j);
+    }
+    pthread_mutex_unlock(&j->lock);
+}
+
+void job_leave(job *j) {
+    pthread_mutex_lock(&j->lock);
+    j->is_gone = true;
+    j->socket = -1;
+    j->is_waiting = false;
+    pthread_mutex_unlock(&j->lock);
+}

@@ -1,0 +1,121 @@
+"""The official Python clients of OpenAI and Anthropic. Skipped (77) where they are not installed: a
+virtual environment with both of them, or UNMASK_CLIENTS_PYTHON naming its python, runs it."""
+import json
+import os
+import subprocess
+import sys
+import threading
+
+sys.dont_write_bytecode = True
+try:
+    import anthropic
+    import openai
+except ImportError:
+    python = os.environ.get("UNMASK_CLIENTS_PYTHON")
+    if python and not os.environ.get("UNMASK_CLIENTS_TRIED"):
+        sys.exit(subprocess.run([python] + sys.argv, env=dict(os.environ, UNMASK_CLIENTS_TRIED="1")).returncode)
+    print("skipped: the packages openai and anthropic are not installed")
+    sys.exit(77)
+
+
+from service import Service, check
+
+QUESTION = [{"role": "user", "content": "What is 12 + 30?"}]
+
+
+def test_chat(client, _s):
+    reply = client.chat.completions.create(model="demo", messages=QUESTION)
+    check(reply.choices[0].message.content == "12 + 30 = 42" and reply.choices[0].finish_reason == "stop", reply)
+    check(reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens, reply.usage)
+    check(reply.usage.prompt_tokens_details.cached_tokens >= 0)
+    check(reply.usage.model_extra["tokens_per_forward"] > 1, reply.usage)
+
+
+def test_stream(client, _s):
+    stream = client.chat.completions.create(model="demo", messages=QUESTION, stream=True,
+                                            stream_options={"include_usage": True},
+                                            extra_body={"unmask": {"events": "steps"}})
+    chunks = list(stream)
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    check(text == "12 + 30 = 42" and chunks[-1].usage.completion_tokens == 10, chunks)
+    check(any("step" in (c.model_extra.get("unmask") or {}) for c in chunks), "no steps")
+
+
+def test_completions(client, _s):
+    whole = client.completions.create(model="demo", prompt=["Once upon", "The dog"], max_tokens=24, n=2, temperature=0)
+    check(len(whole.choices) == 4 and whole.choices[0].text == whole.choices[1].text, whole)
+    cut = client.completions.create(model="demo", prompt="Once upon", max_tokens=24, temperature=0,
+                                    stop=whole.choices[0].text[6:12])
+    check(cut.choices[0].text == whole.choices[0].text[:whole.choices[0].text.index(whole.choices[0].text[6:12])], cut)
+
+
+def test_json_schema(client, _s):
+    schema = {"type": "object", "properties": {"animal": {"enum": ["cat", "dog"]}}, "required": ["animal"],
+              "additionalProperties": False}
+    reply = client.chat.completions.create(model="demo", messages=QUESTION, max_tokens=32, response_format={
+        "type": "json_schema", "json_schema": {"name": "pet", "schema": schema, "strict": True}})
+    check(json.loads(reply.choices[0].message.content)["animal"] in ("cat", "dog"), reply)
+
+
+def test_errors(client, _s):
+    for change, kind, name in (({"model": "gpt-4"}, openai.NotFoundError, "model"),
+                               ({"temperature": -1}, openai.BadRequestError, "temperature"),
+                               ({"extra_body": {"foo": 1}}, openai.BadRequestError, "foo")):
+        try:
+            client.chat.completions.create(**dict({"model": "demo", "messages": QUESTION}, **change))
+        except kind as error:
+            check(error.body["param"] == name, error.body)
+        else:
+            raise AssertionError("%r was accepted" % change)
+
+
+def test_cancel(client, s):
+    stream = client.completions.create(model="demo", prompt="Once", max_tokens=2000, stream=True,
+                                       extra_body={"ignore_eos": True})
+    next(iter(stream))
+    stream.close()
+    s.wait_idle()
+
+
+def test_parallel(client, _s):
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(client.chat.completions.create(
+        model="demo", messages=QUESTION).choices[0].message.content)) for _ in range(12)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    check(found == ["12 + 30 = 42"] * 12, found)
+
+
+def test_models(client, _s):
+    check([m.id for m in client.models.list()] == ["demo"] and client.models.retrieve("demo").id == "demo")
+
+
+def test_messages(s):
+    client = anthropic.Anthropic(base_url="http://%s:%d" % (s.host, s.port), api_key="x", max_retries=0)
+    reply = client.messages.create(model="demo", max_tokens=64, messages=QUESTION)
+    check(reply.content[0].text == "12 + 30 = 42" and reply.stop_reason == "end_turn", reply)
+    check(reply.usage.output_tokens == 10, reply.usage)
+    with client.messages.stream(model="demo", max_tokens=64, messages=QUESTION) as stream:
+        check("".join(stream.text_stream) == "12 + 30 = 42")
+        check(stream.get_final_message().usage.output_tokens == 10)
+    stopped = client.messages.create(model="demo", max_tokens=64, messages=QUESTION, stop_sequences=["= "])
+    check(stopped.stop_reason == "stop_sequence" and stopped.stop_sequence == "= ", stopped)
+    try:
+        client.messages.create(model="claude", max_tokens=64, messages=QUESTION)
+    except anthropic.NotFoundError as error:
+        check(error.body["error"]["type"] == "not_found_error", error.body)
+    else:
+        raise AssertionError("an unknown model was accepted")
+
+
+if __name__ == "__main__":
+    with Service() as s:
+        openai_client = openai.OpenAI(base_url="http://%s:%d/v1" % (s.host, s.port), api_key="x", max_retries=0)
+        for test in (test_chat, test_stream, test_completions, test_json_schema, test_errors, test_cancel, test_parallel,
+                     test_models):
+            test(openai_client, s)
+            print("ok", test.__name__, flush=True)
+        test_messages(s)
+        print("ok test_messages", flush=True)
