@@ -5,6 +5,7 @@
  * come back. Draws that need the whole row are made by the host's kernels: the CPU's own draws.
  *
  *   scratch: inputs | packed x | logits [n_used, vocab] | stored [n_stored, vocab]
+ *            | allowed [n_requests, vocab / 32 bits]
  *            | partials [n_requests, n_tiles]      of a chunk, but for x
  */
 #include <assert.h>
@@ -32,22 +33,32 @@ typedef struct head_scratch {
     cuda_head_inputs *inputs;
     void *x;
     float *logits, *stored;
+    uint32_t *allowed;
     cuda_head_partial *partials;
 } head_scratch;
+
+/* Words of a request's allowed tokens. */
+static size_t words_of(const head_args *a) {
+    return ((size_t)a->w.n_out + 31) / 32;
+}
 
 static size_t lay_out(const head_args *a, unsigned char *base, head_scratch *s) {
     size_t n = (size_t)(a->n_requests < CUDA_HEAD_REQUESTS ? a->n_requests : CUDA_HEAD_REQUESTS);
     size_t vocab = (size_t)a->w.n_out, n_tiles = (vocab + CUDA_HEAD_TILE - 1) / CUDA_HEAD_TILE;
     size_t n_rows = (size_t)a->n_rows, n_used = n_rows < 2 * n ? n_rows : 2 * n;
     bool is_rounded = a->w.form == FORM_BF16;
-    bool is_any_stored = false;
-    for (int32_t i = 0; i < a->n_requests; i++)
+    bool is_any_stored = false, is_any_constrained = false;
+    for (int32_t i = 0; i < a->n_requests; i++) {
         is_any_stored |= a->requests[i].logits || head_is_truncated(&a->requests[i]);
+        is_any_constrained |= a->requests[i].allowed != NULL;
+    }
     scratch_cursor scratch = {base, 0};
     s->inputs = scratch_take(&scratch, sizeof *s->inputs);
     s->x = scratch_take(&scratch, is_rounded ? cuda_packed_bytes(n_rows, (size_t)a->w.n_in) : 0);
     s->logits = scratch_take(&scratch, n_used * vocab * sizeof *s->logits);
     s->stored = scratch_take(&scratch, is_any_stored ? n * vocab * sizeof *s->stored : 0);
+    s->allowed =
+        scratch_take(&scratch, is_any_constrained ? n * words_of(a) * sizeof *s->allowed : 0);
     s->partials = scratch_take(&scratch, n * n_tiles * sizeof *s->partials);
     return scratch.at;
 }
@@ -89,6 +100,7 @@ static void fill_inputs(cuda_head_inputs *in, const head_args *a, int32_t first,
             .inverse_temperature =
                 q->temperature > 0.0 ? head_inverse_temperature(q->temperature) : 0.0f,
             .stored = is_truncated || q->logits ? (*n_stored)++ : -1,
+            .allowed = q->allowed ? i : -1,
         };
     }
 }
@@ -161,9 +173,15 @@ static um_status run_chunk(cuda_device *cuda, const head_args *a, const head_scr
     size_t n_logits = (size_t)n_stored * (size_t)vocab;
     TRY(reserve_host(cuda, n_partials, n_logits));
     TRY(device_write(dev, s->inputs, &cuda->head_inputs, sizeof cuda->head_inputs));
+    for (int32_t i = 0; i < n; i++) {
+        const uint32_t *allowed = a->requests[first + i].allowed;
+        if (allowed)
+            TRY(device_write(dev, s->allowed + (size_t)i * words_of(a), allowed,
+                             words_of(a) * sizeof *allowed));
+    }
     TRY(multiply(cuda, a, s, n_used));
     cuda_launch_head(cuda->stream, s->logits, s->inputs->requests, n, vocab, a->logit_scale,
-                     forbidden, s->partials, s->stored);
+                     forbidden, s->partials, s->stored, s->allowed);
     TRY(cuda_check_launch(cuda));
     TRY(device_read(dev, cuda->partials, s->partials, n_partials * sizeof *s->partials));
     if (n_stored) TRY(device_read(dev, cuda->stored, s->stored, n_logits * sizeof *s->stored));
@@ -177,8 +195,7 @@ um_status cuda_head(device *dev, const head_args *a, void *scratch) {
     cuda_device *cuda = cuda_of(dev);
     head_scratch s;
     lay_out(a, scratch, &s);
-    if (a->w.form == FORM_BF16)
-        cuda_launch_pack(cuda->stream, s.x, a->x, a->n_rows, a->w.n_in);
+    if (a->w.form == FORM_BF16) cuda_launch_pack(cuda->stream, s.x, a->x, a->n_rows, a->w.n_in);
     for (int32_t first = 0; first < a->n_requests; first += CUDA_HEAD_REQUESTS) {
         int32_t n = a->n_requests - first;
         TRY(run_chunk(cuda, a, &s, first, n < CUDA_HEAD_REQUESTS ? n : CUDA_HEAD_REQUESTS));

@@ -125,7 +125,8 @@ typedef struct cuda_head_request {
     uint32_t position, step;
     int32_t row, guide_row, removed, watched[2];
     float cfg_scale, inverse_temperature;
-    int32_t stored; /* place in `stored`, or -1 */
+    int32_t stored;  /* place in `stored`, or -1 */
+    int32_t allowed; /* place in `allowed`, or -1: every token is */
 } cuda_head_request;
 
 /* head_partial of kernels/head_merge.h; cuda_head.c asserts that they agree. */
@@ -149,10 +150,11 @@ typedef struct cuda_head_partial {
 } cuda_head_partial;
 
 /* Guides logits [.., vocab] request by request and reduces them tile by tile to partials
- * [n_requests, n_tiles]. stored [.., vocab]: logits after guidance and removal. */
+ * [n_requests, n_tiles]. stored [.., vocab]: logits after guidance and removal. allowed
+ * [.., (vocab + 31) / 32]: a bit for each token. */
 void cuda_launch_head(cudaStream_t stream, const float *logits, const cuda_head_request *requests,
                       int32_t n_requests, int32_t vocab, float logit_scale, int32_t forbidden,
-                      cuda_head_partial *partials, float *stored);
+                      cuda_head_partial *partials, float *stored, const uint32_t *allowed);
 
 /* ---- limits_cuda.cu --------------------------------------------------------------------------
  */

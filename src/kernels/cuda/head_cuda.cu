@@ -118,12 +118,15 @@ static __device__ float guided(const cuda_head_request &q, const float *logits, 
 
 static __global__ void __launch_bounds__(THREADS)
     reduce_tile(const float *logits, const cuda_head_request *requests, int vocab, float scale,
-                int forbidden, cuda_head_partial *partials, float *stored) {
+                int forbidden, cuda_head_partial *partials, float *stored,
+                const uint32_t *allowed) {
     __shared__ double sums[THREADS / 32];
     __shared__ best_two bests[THREADS / 32];
     __shared__ drawn draws[THREADS / 32];
     const cuda_head_request q = requests[blockIdx.y];
     cuda_head_partial *p = &partials[(size_t)blockIdx.y * gridDim.x + blockIdx.x];
+    const uint32_t *words =
+        q.allowed >= 0 ? allowed + (size_t)q.allowed * (size_t)((vocab + 31) / 32) : NULL;
     int first = (int)blockIdx.x * CUDA_HEAD_TILE;
     float l[PAIRS][2], top = -INFINITY;
     bool is_finite = true;
@@ -139,6 +142,9 @@ static __global__ void __launch_bounds__(THREADS)
             if (token >= vocab) continue;
             float value = guided(q, logits, (size_t)vocab, (size_t)token, scale);
             if (token == q.removed) value = -FLT_MAX;
+            if (words && !(words[token / 32] >> token % 32 & 1) && token != forbidden &&
+                isfinite(value))
+                value = -FLT_MAX;
             if (token == q.watched[0]) p->watched[0] = value;
             if (token == q.watched[1]) p->watched[1] = value;
             if (q.stored >= 0) stored[(size_t)q.stored * (size_t)vocab + (size_t)token] = value;
@@ -206,8 +212,9 @@ static __global__ void __launch_bounds__(THREADS)
 extern "C" void cuda_launch_head(cudaStream_t stream, const float *logits,
                                  const cuda_head_request *requests, int32_t n_requests,
                                  int32_t vocab, float logit_scale, int32_t forbidden,
-                                 cuda_head_partial *partials, float *stored) {
+                                 cuda_head_partial *partials, float *stored,
+                                 const uint32_t *allowed) {
     dim3 grid((unsigned)((vocab + CUDA_HEAD_TILE - 1) / CUDA_HEAD_TILE), (unsigned)n_requests);
     reduce_tile<<<grid, THREADS, 0, stream>>>(logits, requests, vocab, logit_scale, forbidden,
-                                              partials, stored);
+                                              partials, stored, allowed);
 }
