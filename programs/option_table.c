@@ -273,6 +273,14 @@ const option_spec option_table[OPTION_COUNT] = {
         INTEGER("cache-tokens", 1, INT_MAXIMUM, SERVE,
                 "positions that the cache holds for all requests together (four contexts, at most "
                 "65536, at least one context)"),
+    [OPTION_MAX_STEP_MS] =
+        REAL("max-step-ms", "X", 0, 1e6, SERVE,
+             "prompts that come in lengthen a step of running requests to about X at most (no "
+             "bound)"),
+    [OPTION_PREFIX_CACHE] =
+        CHOICE("prefix-cache", "off|on", SERVE,
+               "on (the default): what prompts and answers have in common is computed once "
+               "(block-causal models)"),
     [OPTION_MAX_QUEUE] = INTEGER("max-queue", 1, 1000000, SERVE,
                                  "requests that run or wait; more are told to come back (256)"),
     [OPTION_MAX_CONNECTIONS] =

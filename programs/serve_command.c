@@ -51,6 +51,8 @@ static um_status cache_tokens(const options *o, int64_t *n_tokens, um_error *err
 static um_status open_engine(const options *o, progress *p, um_engine **engine, um_error *err) {
     um_engine_options settings;
     engine_settings(o, p, &settings);
+    settings.max_step_ms = options_real(o, OPTION_MAX_STEP_MS, 0);
+    settings.prefix_cache = options_integer(o, OPTION_PREFIX_CACHE, 1) == 1;
     TRY(cache_tokens(o, &settings.cache_tokens, err));
     um_status status = um_engine_open(&settings, engine, err);
     progress_clear(p);

@@ -5,9 +5,11 @@
  * asks for nothing.
  */
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/memory.h"
 #include "server/api_request.h"
 #include "server/json_value.h"
 
@@ -114,6 +116,34 @@ static um_status read_stop_ids(api_request *r, const char *name, json_t *value, 
             return api_refuse(err, name, "%s: item %zu is no id of a token", name, i);
         r->stop_ids[r->n_stop_ids++] = (int32_t)n;
     }
+    return UM_OK;
+}
+
+/* {"id": bias}, ids as strings. */
+static um_status read_logit_bias(api_request *r, const char *name, json_t *value, um_error *err) {
+    size_t n = json_object_size(value);
+    if (!json_is_object(value))
+        return refuse_kind(name, "an object of ids and numbers", value, err);
+    if (n > UM_LOGIT_BIAS_MAX)
+        return api_refuse(err, name, "%s: expected at most %d tokens, found %zu", name,
+                          UM_LOGIT_BIAS_MAX, n);
+    if (n == 0) return UM_OK;
+    r->bias = memory_alloc_array(n, sizeof *r->bias);
+    if (!r->bias) FAIL(UM_NO_MEMORY, err, "no memory for %zu biased tokens", n);
+    void *at = json_object_iter(value);
+    for (; at; at = json_object_iter_next(value, at)) {
+        const char *key = json_object_iter_key(at);
+        const json_t *bias = json_object_iter_value(at);
+        char *end = NULL;
+        long id = strtol(key, &end, 10);
+        if (end == key || *end || key[0] < '0' || key[0] > '9' || id > INT32_MAX)
+            return api_refuse(err, name, "%s: \"%.40s\" is no id of a token", name, key);
+        double x = json_number_value(bias);
+        if (!json_is_number(bias) || !(x >= -100 && x <= 100))
+            return api_refuse(err, name, "%s: expected -100 to 100 for token %ld", name, id);
+        r->bias[r->options.n_logit_bias++] = (um_logit_bias){(int32_t)id, (float)x};
+    }
+    r->options.logit_bias = r->bias;
     return UM_OK;
 }
 
@@ -249,11 +279,11 @@ static const parameter table[] = {
     FUNCTION("ignore_eos", ALL, read_ignore_eos),
     NEUTRAL("logprobs", OPENAI, 0),
     NEUTRAL("top_logprobs", CHAT, 0),
-    NEUTRAL("logit_bias", OPENAI, 0),
-    NEUTRAL("frequency_penalty", OPENAI, 0),
-    NEUTRAL("presence_penalty", OPENAI, 0),
-    NEUTRAL("repetition_penalty", OPENAI, 1),
-    NEUTRAL("min_tokens", ALL, 0),
+    FUNCTION("logit_bias", OPENAI, read_logit_bias),
+    REAL("frequency_penalty", frequency_penalty, -2, 2),
+    REAL("presence_penalty", presence_penalty, -2, 2),
+    REAL("repetition_penalty", repetition_penalty, 0.001, 1000),
+    INTEGER("min_tokens", min_tokens, 0),
     NEUTRAL("best_of", COMPLETION, 1),
     NEUTRAL("store", CHAT, 0),
     NEUTRAL("parallel_tool_calls", CHAT, 0),

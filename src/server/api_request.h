@@ -46,6 +46,7 @@ typedef struct api_request {
     size_t n_stops;
     int32_t stop_ids[API_STOPS_MAX];
     size_t n_stop_ids;
+    um_logit_bias *bias; /* what options.logit_bias points to */
     const char *user;
 } api_request;
 

@@ -212,6 +212,7 @@ um_status choice_take_event(choice *c, const um_event *event, um_error *err) {
     int32_t n_before = c->n_final;
     switch (event->kind) {
         case UM_EVENT_ACCEPTED:
+            c->n_cached = event->n_cached;
             return UM_OK;
         case UM_EVENT_PREFILL:
             c->prefill_forwards++;

@@ -32,6 +32,7 @@ typedef struct choice {
     const char *stop; /* the stop string that ended it, or NULL */
     int32_t n_tokens; /* of the answer, once it has ended */
     int32_t forwards, prefill_forwards, blocks;
+    int32_t n_cached; /* tokens of the prompt that the cache of prefixes had */
     int64_t n_commits, n_edits;
 } choice;
 

@@ -75,12 +75,14 @@ static void take_inbox(driver *d, job *first) {
 
 static void sample(driver *d, int64_t elapsed_ns) {
     int64_t n_pages, n_free, n_live = 0;
+    um_stats stats;
     um_engine_pages(d->engine, &n_pages, &n_free);
+    um_engine_stats(d->engine, &stats);
     for (job *j = d->live; j; j = j->next) n_live++;
     pthread_mutex_lock(&d->lock);
     int64_t n_waiting = d->n_jobs - n_live;
     pthread_mutex_unlock(&d->lock);
-    metrics_step(d->metrics, elapsed_ns, n_live, n_waiting, n_pages, n_free);
+    metrics_step(d->metrics, elapsed_ns, n_live, n_waiting, n_pages, n_free, &stats);
 }
 
 /* One step and what follows from it. Returns whether anything moved. */

@@ -86,11 +86,12 @@ void job_stop(job *j) {
 
 static void sum_up(job *j) {
     j->done_ns = clock_now_ns();
-    j->completion_tokens = j->forwards = j->prefill_forwards = 0;
+    j->completion_tokens = j->forwards = j->prefill_forwards = j->cached_tokens = 0;
     for (size_t i = 0; i < j->n_choices; i++) {
         const choice *c = &j->choices[i];
         j->completion_tokens += c->end == CHOICE_OPEN ? c->n_final : c->n_tokens;
         j->forwards += c->forwards;
+        if (i % (size_t)j->request.n == 0) j->cached_tokens += c->n_cached;
         j->prefill_forwards += c->prefill_forwards;
     }
 }

@@ -32,7 +32,7 @@ typedef struct job {
     size_t n_ended;
     bool has_failed;
     int64_t arrived_ns, accepted_ns, first_text_ns, done_ns;
-    int64_t prompt_tokens, completion_tokens, forwards, prefill_forwards;
+    int64_t prompt_tokens, cached_tokens, completion_tokens, forwards, prefill_forwards;
 
     pthread_mutex_t lock;
     job_state state;          /* lock */

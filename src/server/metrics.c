@@ -31,6 +31,7 @@ struct metrics {
     pthread_mutex_t lock;
     histogram histograms[N_HISTOGRAMS];
     int64_t n_running, n_waiting, n_pages, n_free;
+    um_stats stats; /* after the last step */
     uint64_t n_steps, n_jobs, n_failed, prompt_tokens, answer_tokens, forwards, prefill_forwards;
     uint64_t commits, edits, blocks;
     struct {
@@ -85,7 +86,7 @@ static void observe(histogram *h, double value) {
 }
 
 void metrics_step(metrics *m, int64_t elapsed_ns, int64_t n_running, int64_t n_waiting,
-                  int64_t n_pages, int64_t n_free) {
+                  int64_t n_pages, int64_t n_free, const um_stats *stats) {
     pthread_mutex_lock(&m->lock);
     if (elapsed_ns > 0) {
         m->n_steps++;
@@ -95,6 +96,7 @@ void metrics_step(metrics *m, int64_t elapsed_ns, int64_t n_running, int64_t n_w
     m->n_waiting = n_waiting;
     m->n_pages = n_pages;
     m->n_free = n_free;
+    m->stats = *stats;
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -208,13 +210,30 @@ void metrics_write(metrics *m, const char *model, strbuf *out) {
         {"unmask_edits_total", "counter", "Tokens that were replaced by another.",
          (double)now.edits},
         {"unmask_blocks_total", "counter", "Blocks that were finished.", (double)now.blocks},
+        {"sglang:cache_hit_rate", "gauge", "Share of prompts' tokens that were in the cache.",
+         now.stats.tokens_queried
+             ? (double)now.stats.tokens_cached / (double)now.stats.tokens_queried
+             : 0},
+        {"unmask_cached_tokens_total", "counter", "Tokens of prompts that were in the cache.",
+         (double)now.stats.tokens_cached},
+        {"unmask_preemptions_total", "counter", "Requests that were put back for want of pages.",
+         (double)now.stats.preemptions},
     };
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         write_value(out, values[i].name, values[i].type, values[i].help, model, values[i].value);
     write_head(out, "unmask_pages", "gauge", "Pages of the cache by state.");
-    strbuf_append_format(out, "unmask_pages{state=\"free\"} %" PRId64 "\n", now.n_free);
+    int64_t n_cached = now.stats.pages_cached < now.n_free ? now.stats.pages_cached : now.n_free;
+    strbuf_append_format(out, "unmask_pages{state=\"free\"} %" PRId64 "\n", now.n_free - n_cached);
+    strbuf_append_format(out, "unmask_pages{state=\"cached\"} %" PRId64 "\n", n_cached);
     strbuf_append_format(out, "unmask_pages{state=\"used\"} %" PRId64 "\n",
                          now.n_pages - now.n_free);
+    write_head(out, "unmask_rows_total", "counter", "Rows of forwards by kind.");
+    strbuf_append_format(out, "unmask_rows_total{kind=\"prefill\"} %" PRId64 "\n",
+                         now.stats.rows_prefill);
+    strbuf_append_format(out, "unmask_rows_total{kind=\"block\"} %" PRId64 "\n",
+                         now.stats.rows_block);
+    strbuf_append_format(out, "unmask_rows_total{kind=\"folded\"} %" PRId64 "\n",
+                         now.stats.rows_folded);
     write_head(out, "unmask_http_replies_total", "counter", "Replies by status; 499: client left.");
     for (int i = 0; i < STATUSES_MAX && now.replies[i].n; i++)
         strbuf_append_format(out, "unmask_http_replies_total{status=\"%d\"} %" PRIu64 "\n",

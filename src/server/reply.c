@@ -63,10 +63,10 @@ void reply_add_forwards(const job *j, json_t *usage) {
 
 static json_t *usage_of(const job *j) {
     json_t *usage =
-        json_pack("{s:I, s:I, s:I, s:{s:i}}", "prompt_tokens", (json_int_t)j->prompt_tokens,
+        json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", (json_int_t)j->prompt_tokens,
                   "completion_tokens", (json_int_t)j->completion_tokens, "total_tokens",
                   (json_int_t)(j->prompt_tokens + j->completion_tokens), "prompt_tokens_details",
-                  "cached_tokens", 0);
+                  "cached_tokens", (json_int_t)j->cached_tokens);
     if (usage) reply_add_forwards(j, usage);
     return usage;
 }

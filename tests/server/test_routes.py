@@ -188,6 +188,34 @@ def test_refusals(s):
     s.get("/v1/chat/completions", dict(CHAT, **neutral))
 
 
+def test_logit_rules(s):
+    """Bias, penalties and min_tokens reach the engine."""
+    def answer(**change):
+        return s.get("/v1/completions", dict(STORY, temperature=0, **change))
+    plain = answer()
+    ids = s.get("/tokenize", {"prompt": plain["choices"][0]["text"]})["tokens"]
+    forced = answer(logit_bias={str(ids[0]): 100}, ignore_eos=True, max_tokens=16)
+    check(s.get("/tokenize", {"prompt": forced["choices"][0]["text"]})["tokens"].count(ids[0]) > 8, forced)
+    barred = answer(logit_bias={str(i): -100 for i in set(ids)})
+    check(set(s.get("/tokenize", {"prompt": barred["choices"][0]["text"]})["tokens"]).isdisjoint(ids), barred)
+    check(answer(repetition_penalty=50)["choices"][0]["text"] != plain["choices"][0]["text"], "no repetition penalty")
+    check(answer(presence_penalty=2, frequency_penalty=2)["choices"][0]["text"] != plain["choices"][0]["text"],
+          "no penalties")
+    short = s.get("/v1/chat/completions", CHAT)
+    long = s.get("/v1/chat/completions", dict(CHAT, min_tokens=20, max_tokens=64))
+    check(short["usage"]["completion_tokens"] < 20 <= long["usage"]["completion_tokens"], long)
+
+
+def test_prefix_cache(s):
+    """A beginning that was there before is not computed again, and changes nothing."""
+    body = dict(STORY, prompt=" ".join("story %d" % i for i in range(200)), max_tokens=16)
+    first, second = (s.get("/v1/completions", body) for _ in range(2))
+    check(first["choices"][0]["text"] == second["choices"][0]["text"], "another answer")
+    cached = [u["usage"]["prompt_tokens_details"]["cached_tokens"] for u in (first, second)]
+    check(cached[0] == 0 < cached[1] <= second["usage"]["prompt_tokens"], cached)
+    check(s.metric("unmask_pages", state="cached") > 0, "no page is cached")
+
+
 def test_disconnects(s):
     """A client that leaves frees its pages within one step, whether it streams or waits."""
     long = dict(STORY, max_tokens=2000, ignore_eos=True)
@@ -243,7 +271,7 @@ def test_same_under_load(s):
 
 def tests_of_one_server():
     with Service("--timeout", "10") as s: # what is half open is cut off after that
-        for test in (test_answers, test_streams, test_steps, test_stops, test_editing, test_formats, test_refusals, test_disconnects,
+        for test in (test_answers, test_streams, test_steps, test_stops, test_editing, test_formats, test_logit_rules, test_prefix_cache, test_refusals, test_disconnects,
                      test_broken_http, test_page, test_same_under_load):
             test(s)
             s.wait_idle()
