@@ -97,7 +97,7 @@ if __name__ == "__main__":
         before = s.memory_kib()
         kept = load(s, SECONDS, 2)
         after = s.memory_kib()
-        check(len(kept) >= 10, "only %d answers" % len(kept))
+        check(len(kept) >= 5, "only %d answers" % len(kept))
         check(after < before * 1.2 + 8192, "memory grew from %d to %d KiB" % (before, after))
         for body, found in kept[::max(1, len(kept) // 20)]:
             alone = texts(s.call("/v1/completions", body)[2], body["stream"])
