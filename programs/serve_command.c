@@ -3,11 +3,11 @@
  * `unmask serve`: listens, loads the model, waits for signals. All signals are taken by this thread
  * with sigwait; every other one has them blocked.
  */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "programs/commands.h"
@@ -48,9 +48,20 @@ static um_status cache_tokens(const options *o, int64_t *n_tokens, um_error *err
     return UM_OK;
 }
 
+/* Signals wait until the model is loaded, which may take minutes: whoever asks for the end before
+ * gets it here, where no request is lost. */
+static void progress_or_leave(void *user, const char *what, int64_t done, int64_t total) {
+    sigset_t pending;
+    sigpending(&pending);
+    if (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1)
+        _exit(REPORT_EXIT_FAULT);
+    progress_load(user, what, done, total);
+}
+
 static um_status open_engine(const options *o, progress *p, um_engine **engine, um_error *err) {
     um_engine_options settings;
     engine_settings(o, p, &settings);
+    settings.progress = progress_or_leave;
     settings.max_step_ms = options_real(o, OPTION_MAX_STEP_MS, 0);
     settings.prefix_cache = options_integer(o, OPTION_PREFIX_CACHE, 1) == 1;
     TRY(cache_tokens(o, &settings.cache_tokens, err));

@@ -171,14 +171,6 @@ static um_status check_constraint(const um_engine *engine, const um_request_opti
                                   const request_settings *s, um_error *err) {
     const um_model_info *info = model_info(engine->mdl);
     if (!o->constraint) return UM_OK;
-    if (!engine->dev->is_host) {
-        um_error_set(err, UM_UNSUPPORTED,
-                     "constraint: the output head of the device \"%s\" leaves no tokens out; an "
-                     "engine on the CPU does",
-                     engine->dev->tier);
-        um_error_at(err, "constraint", -1);
-        return UM_UNSUPPORTED;
-    }
     if (o->ignore_eos)
         return settings_refuse(err, "constraint",
                                "does not go with ignore_eos: the document is the whole answer");
