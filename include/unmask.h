@@ -561,7 +561,7 @@ typedef struct um_request_options {
     um_cache_mode cache;
     um_fold fold;
     int32_t prefill_chunk; /* prompt tokens a forward, rounded down to whole blocks; 0: default */
-    um_constraint *constraint; /* NULL: none; on the CPU; held by the request while it lives */
+    um_constraint *constraint; /* NULL: none; held by the request while it lives */
     /* What follows changes logits before anything is read from them: after guidance, before
      * probabilities, temperature and truncation. docs/decoding.md has the formulas. */
     const um_logit_bias *logit_bias; /* [n_logit_bias], each token once; copied */

@@ -167,9 +167,8 @@ static um_status resolve_fold(const model_traits *traits, const um_request_optio
 }
 
 /* A constraint says where the answer ends, and holds position by position. */
-static um_status check_constraint(const um_engine *engine, const um_request_options *o,
+static um_status check_constraint(const um_model_info *info, const um_request_options *o,
                                   const request_settings *s, um_error *err) {
-    const um_model_info *info = model_info(engine->mdl);
     if (!o->constraint) return UM_OK;
     if (o->ignore_eos)
         return settings_refuse(err, "constraint",
@@ -250,7 +249,7 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
         return UM_LIMIT;
     }
     TRY(settings_find_policy(info, o, s, err));
-    TRY(check_constraint(engine, o, s, err));
+    TRY(check_constraint(info, o, s, err));
     TRY(resolve_unit(info, o, s, err));
     TRY(settings_fill_params(info, traits, o, s, err));
     TRY(resolve_sampling(info, o, s, err));
