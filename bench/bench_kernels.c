@@ -329,7 +329,7 @@ int main(int argc, char **argv) {
         um_error err = {0};
         if (argc > 3 && strcmp(argv[3], tiers[i]) != 0) continue;
         setenv("UNMASK_CPU", tiers[i], 1);
-        if (device_open(n_threads, &dev, &err) != UM_OK) {
+        if (device_open("cpu", n_threads, &dev, &err) != UM_OK) {
             printf("%s: %s\n", tiers[i], err.message);
             continue;
         }

@@ -121,6 +121,30 @@ UM_API um_status um_tokenizer_render_chat(const um_tokenizer *tokenizer, const c
 /* True where a chat template was found. */
 UM_API bool um_tokenizer_has_chat_template(const um_tokenizer *tokenizer);
 
+/* ---- Constraints ---------------------------------------------------------------------------- */
+
+/* A set of texts that an answer must be one of: documents of JSON, all or those that satisfy a
+ * schema. A request under a constraint commits a token only where the rest of the answer can still
+ * be completed within max_tokens, whatever the order in which positions are filled; so its answer
+ * is such a document, always. docs/decoding.md says which schemas there are, and what is left of
+ * the ways to write a document. Immutable, any thread, any number of requests and engines of the
+ * same vocabulary. */
+typedef struct um_constraint um_constraint;
+
+/* Any JSON object. The tokenizer is not kept. On success *constraint is the caller's. */
+UM_API um_status um_constraint_json_object(const um_tokenizer *tokenizer,
+                                           um_constraint **constraint, um_error *err);
+/* Documents that satisfy a JSON schema of n_bytes. Takes time and memory that grow with the
+ * vocabulary and the number of strings in the schema. UM_FORMAT: the schema is not JSON.
+ * UM_INVALID: it is no schema, or nothing satisfies it. UM_UNSUPPORTED names the keyword that is
+ * not honoured. UM_LIMIT: it needs too large an automaton. */
+UM_API um_status um_constraint_json_schema(const um_tokenizer *tokenizer, const char *schema,
+                                           size_t n_bytes, um_constraint **constraint,
+                                           um_error *err);
+/* Gives the caller's hold back and clears *constraint; it lives on in the requests that it was
+ * given to. Accepts NULL and a NULL inside. */
+UM_API void um_constraint_free(um_constraint **constraint);
+
 /* ---- Policies ------------------------------------------------------------------------------- */
 
 /* A policy says after each forward which positions take which token. The built-in ones and those
@@ -321,9 +345,9 @@ typedef enum um_request_attention {
 typedef enum um_precision {
     UM_PRECISION_REFERENCE = 0, /* float32 activations and sums over the stored weights */
     /* The default. Weights of block types (GGUF's Q8_0, Q4_K ...) are repacked when the model is
-     * opened, and meet activations quantized to 8 bits by row and group of 32. Weights of bfloat16
-     * meet activations rounded to bfloat16 where the processor is faster so (AMX). All else as
-     * above. */
+     * opened, and meet activations quantized to 8 bits by row and group of 32. Where the processor
+     * is faster so (AMX), they are dequantized to bfloat16 instead, but for experts, and meet
+     * activations rounded to bfloat16, as do weights of bfloat16. All else as above. */
     UM_PRECISION_FAST = 1
 } um_precision;
 
@@ -383,13 +407,16 @@ typedef struct um_engine um_engine;
 typedef struct um_request um_request;
 
 /* Progress of a long operation: `what` is "loading" (done and total are bytes), then, where weights
- * are repacked, "packing" (bytes). Called from the
- * thread that called the library. */
+ * are repacked, "packing", or "reading packed weights" where they are read from a cache, and
+ * "placing" where they are copied to a device. Called from the thread that called the library. */
 typedef void (*um_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
 /* Fill with um_engine_options_init, then change what differs. */
 typedef struct um_engine_options {
-    const char *directory;  /* model directory or GGUF file, required; not kept */
+    const char *directory; /* model directory or GGUF file, required; not kept */
+    /* Where the model computes: "cpu", or "cuda:0" for the first NVIDIA GPU. NULL: what the
+     * environment variable UNMASK_DEVICE names, or else the CPU. Not kept. */
+    const char *device;
     int32_t n_threads;      /* 0: one for each core this process may use */
     int32_t mask_token;     /* -1: from the model */
     um_precision precision; /* default UM_PRECISION_FAST */
@@ -405,6 +432,11 @@ typedef struct um_engine_options {
     const char *synthetic_type; /* f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k */
     int32_t synthetic_layers;   /* 0: all; fewer take less memory, and measured times are scaled */
     um_kv_type kv_type;
+    /* NULL, or a file for packed weights: where it was written for this model and is whole, weights
+     * are read from it and not packed anew; else it is written, to be there next time (UM_IO where
+     * that fails). About as large as the weights. For this machine's use: whoever can write to it
+     * decides what the model computes. Not kept. */
+    const char *pack_cache;
     um_progress_fn progress; /* may be NULL */
     void *progress_user;
     /* Scheduling (docs/architecture.md): nothing here changes an answer. */
@@ -421,14 +453,18 @@ typedef struct um_engine_options {
 UM_API void um_engine_options_init(um_engine_options *options);
 
 /* Loads a model. On success *engine is the caller's, to be closed. Says before loading (with
- * UM_NO_MEMORY) when the memory of this machine does not suffice, and what is needed. */
+ * UM_NO_MEMORY) when the memory of the device does not suffice, and what is needed. A device that
+ * is not there: UM_UNSUPPORTED where this build or the driver has none, UM_INVALID for a name or a
+ * number that does not exist, UM_DEVICE where the driver fails. */
 UM_API um_status um_engine_open(const um_engine_options *options, um_engine **engine,
                                 um_error *err);
 /* Closes and clears *engine. All requests must have been destroyed. Accepts NULL. */
 UM_API void um_engine_close(um_engine **engine);
 /* Borrowed; valid until the engine is closed. */
 UM_API const um_model_info *um_engine_info(const um_engine *engine);
-/* "scalar", "avx2", "avx512" or "amx": the kernels in use. Constant string. */
+/* "cpu", "cuda:0": the device in use. Valid until the engine is closed. */
+UM_API const char *um_engine_device(const um_engine *engine);
+/* "scalar", "avx2", "avxvnni", "avx512", "amx" or "cuda": the kernels in use. Constant string. */
 UM_API const char *um_engine_kernels(const um_engine *engine);
 UM_API int32_t um_engine_threads(const um_engine *engine);
 /* How the cache of this engine stores keys and values; never AUTO. */
@@ -525,6 +561,7 @@ typedef struct um_request_options {
     um_cache_mode cache;
     um_fold fold;
     int32_t prefill_chunk; /* prompt tokens a forward, rounded down to whole blocks; 0: default */
+    um_constraint *constraint; /* NULL: none; held by the request while it lives */
     /* What follows changes logits before anything is read from them: after guidance, before
      * probabilities, temperature and truncation. docs/decoding.md has the formulas. */
     const um_logit_bias *logit_bias; /* [n_logit_bias], each token once; copied */

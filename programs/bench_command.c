@@ -10,7 +10,9 @@
 #include "base/memory.h"
 #include "programs/bench_report.h"
 #include "programs/commands.h"
+#include "programs/engine_settings.h"
 #include "programs/ids.h"
+#include "programs/policy_options.h"
 #include "programs/progress.h"
 #include "programs/report.h"
 
@@ -19,20 +21,14 @@ enum { REPEATS_DEFAULT = 7, PREFILL_DEFAULT = 512, CONTEXT_DEFAULT = 512 };
 static um_status open_engine(const options *o, int64_t n_positions, um_engine **engine, progress *p,
                              um_error *err) {
     um_engine_options settings;
-    um_engine_options_init(&settings);
-    settings.directory = options_text(o, OPTION_MODEL);
-    settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
-    settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
-    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
-    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
+    engine_settings(o, p, &settings);
     settings.synthetic = options_text(o, OPTION_SYNTHETIC);
     settings.synthetic_type = options_text(o, OPTION_TYPE);
     settings.synthetic_layers = (int32_t)options_integer(o, OPTION_LAYERS, 0);
     settings.cache_tokens = n_positions;
-    settings.progress = progress_load;
-    settings.progress_user = p;
     um_status status = um_engine_open(&settings, engine, err);
     progress_clear(p);
+    if (status != UM_OK) policy_options_rename(err);
     return status;
 }
 

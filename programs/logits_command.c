@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "programs/commands.h"
+#include "programs/engine_settings.h"
 #include "programs/ids.h"
 #include "programs/interrupt.h"
 #include "programs/policy_options.h"
@@ -18,15 +19,7 @@ static um_status compute(const options *o, const int32_t *ids, size_t n_ids, pro
                          float **logits, size_t *vocab, um_error *err) {
     um_engine_options settings;
     um_engine *engine = NULL;
-    um_engine_options_init(&settings);
-    settings.directory = options_text(o, OPTION_MODEL);
-    settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
-    settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
-    settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
-    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
-    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
-    settings.progress = progress_load;
-    settings.progress_user = p;
+    engine_settings(o, p, &settings);
     um_status status = um_engine_open(&settings, &engine, err);
     progress_clear(p);
     if (status != UM_OK) policy_options_rename(err);

@@ -80,6 +80,9 @@ const option_spec option_table[OPTION_COUNT] = {
         INTEGER("max-tokens", 1, INT_MAXIMUM, RUN, "tokens to write at most (256)"),
     [OPTION_IGNORE_EOS] =
         FLAG("ignore-eos", RUN, "write all of --max-tokens, past the end of the text"),
+    [OPTION_JSON_OBJECT] = FLAG("json-object", RUN, "the answer is a JSON object, always"),
+    [OPTION_JSON_SCHEMA] = TEXT("json-schema", "FILE", RUN,
+                                "the answer is a JSON document that satisfies the schema, always"),
     [OPTION_BLOCK] = INTEGER("block", 1, INT_MAXIMUM, RUN | LOGITS | SCORE,
                              "length of a block in tokens (the model's)"),
     [OPTION_SUB_BLOCK] =
@@ -169,13 +172,21 @@ const option_spec option_table[OPTION_COUNT] = {
         "expert-cap", 1, INT_MAXIMUM, RUN | LOGITS | SCORE | BENCH,
         "mixtures of experts: the positions of a block reach at most N experts of a layer, an "
         "approximation that reads fewer weights (no bound)"),
+    [OPTION_PACK_CACHE] =
+        TEXT("pack-cache", "FILE", RUN | LOGITS | SCORE | BENCH,
+             "quantized weights as this processor wants them: read from FILE where it was "
+             "written for this model, else written to it; the next start is faster"),
     [OPTION_PRECISION] = CHOICE("precision", "reference|fast", RUN | LOGITS | SCORE | BENCH,
-                                "fast (the default): 8-bit activations where weights are "
-                                "quantized; reference: float32 throughout"),
+                                "fast (the default): activations of 8 bits, or of bfloat16 "
+                                "with AMX, where weights are quantized; reference: float32"),
     [OPTION_KV_TYPE] =
         CHOICE("kv-type", "auto|f32|bf16|int8", RUN | LOGITS | INSPECT | SCORE | BENCH,
                "how the cache stores keys and values (auto: f32, or bf16 with "
                "--precision fast)"),
+    [OPTION_DEVICE] =
+        TEXT("device", "NAME", RUN | LOGITS | SCORE | BENCH,
+             "where the model computes: cpu, or cuda:N for GPU number N (cpu, or what "
+             "UNMASK_DEVICE names)"),
     [OPTION_THREADS] = INTEGER("threads", 1, 1024, RUN | LOGITS | SCORE | BENCH | QUANTIZE,
                                "threads (one for each core)"),
     [OPTION_MASK_TOKEN] =

@@ -4,11 +4,13 @@
  */
 #include <string.h>
 
+#include "base/file_map.h"
 #include "base/memory.h"
 #include "programs/answer.h"
 #include "programs/commands.h"
 #include "programs/conversation.h"
 #include "programs/dialogue.h"
+#include "programs/engine_settings.h"
 #include "programs/ids.h"
 #include "programs/interrupt.h"
 #include "programs/policy_options.h"
@@ -19,11 +21,12 @@
 static um_status open_tokenizer(const options *o, um_tokenizer **tokenizer, um_error *err) {
     bool has_ids = options_has(o, OPTION_IDS);
     answer_style style = run_options_style(o);
-    if (has_ids && style == ANSWER_STYLE_IDS) return UM_OK;
+    bool constrains = run_options_constrain(o);
+    if (has_ids && style == ANSWER_STYLE_IDS && !constrains) return UM_OK;
     const char *directory = options_text(o, OPTION_MODEL);
     um_status status = um_tokenizer_open(directory, tokenizer, err);
     if (status != UM_NOT_FOUND) return status;
-    if (has_ids && style == ANSWER_STYLE_JSON) return UM_OK; /* "text" is null */
+    if (has_ids && style == ANSWER_STYLE_JSON && !constrains) return UM_OK; /* "text" is null */
     /* Where there is no model at all, that is what to say. */
     um_model_info info;
     um_error absent;
@@ -36,7 +39,12 @@ static um_status open_tokenizer(const options *o, um_tokenizer **tokenizer, um_e
          directory);
 }
 
-enum { LANES_OF_GUIDANCE = 2, SMALL_CACHE_TOKENS = 16384, BLOCK_SLACK = 1024 };
+enum {
+    SCHEMA_BYTES_MAX = 1 << 20,
+    LANES_OF_GUIDANCE = 2,
+    SMALL_CACHE_TOKENS = 16384,
+    BLOCK_SLACK = 1024
+};
 
 /* Positions of the cache that one request needs: its canvas is rounded up to whole blocks, and its
  * table to pages. A request beyond the model's context is left to the library to refuse, with a
@@ -58,16 +66,8 @@ static um_status cache_tokens(const options *o, const um_request_options *r, siz
 static um_status open_engine(const options *o, int64_t n_cache_tokens, progress *p,
                              um_engine **engine, um_error *err) {
     um_engine_options settings;
-    um_engine_options_init(&settings);
-    settings.directory = options_text(o, OPTION_MODEL);
-    settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
-    settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
-    settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
-    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
+    engine_settings(o, p, &settings);
     settings.cache_tokens = n_cache_tokens;
-    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
-    settings.progress = progress_load;
-    settings.progress_user = p;
     um_status status = um_engine_open(&settings, engine, err);
     progress_clear(p);
     return status;
@@ -85,6 +85,22 @@ static um_status read_prompt(const options *o, dialogue *d, int32_t **ids, size_
     TRY(dialogue_encode(d, ids, n_ids, err));
     if (*n_ids == 0) FAIL(UM_INVALID, err, "-p: the prompt gives no token");
     return UM_OK;
+}
+
+/* The constraint of --json-object or --json-schema, or NULL. */
+static um_status open_constraint(const options *o, const um_tokenizer *tokenizer,
+                                 um_constraint **constraint, um_error *err) {
+    const char *path = options_text(o, OPTION_JSON_SCHEMA);
+    if (options_has(o, OPTION_JSON_OBJECT))
+        return um_constraint_json_object(tokenizer, constraint, err);
+    if (!path) return UM_OK;
+    char *text;
+    size_t n_bytes;
+    TRY(file_read(path, SCHEMA_BYTES_MAX, &text, &n_bytes, err));
+    um_status status = um_constraint_json_schema(tokenizer, text, n_bytes, constraint, err);
+    if (status != UM_OK) um_error_at(err, path, -1);
+    memory_free(text);
+    return status;
 }
 
 static um_status check_texts(const options *o, um_error *err) {
@@ -132,6 +148,7 @@ static um_status run(const options *o, um_error *err) {
     TRY_GOTO(open_tokenizer(o, &tokenizer, err), cleanup);
     if (!options_has(o, OPTION_IDS)) TRY_GOTO(start_dialogue(o, tokenizer, &talk, err), cleanup);
     if (has_prompt) TRY_GOTO(read_prompt(o, &talk, &ids, &n_ids, err), cleanup);
+    TRY_GOTO(open_constraint(o, tokenizer, &request.constraint, err), cleanup);
     const char *trace_path = options_text(o, OPTION_TRACE);
     if (trace_path) TRY_GOTO(trace_file_open(&trace, trace_path, err), cleanup);
     int64_t n_cache_tokens = 0;
@@ -160,6 +177,7 @@ cleanup:;
     }
     um_free(ids);
     um_engine_close(&engine);
+    um_constraint_free(&request.constraint);
     dialogue_deinit(&talk);
     um_tokenizer_close(&tokenizer);
     return status;

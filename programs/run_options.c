@@ -27,6 +27,9 @@ static const struct {
     {OPTION_RAW, OPTION_SYSTEM, "a system message needs the chat template"},
     {OPTION_JSON, OPTION_WATCH, "standard output holds one of them"},
     {OPTION_PRINT_IDS, OPTION_WATCH, "standard output holds one of them"},
+    {OPTION_JSON_OBJECT, OPTION_JSON_SCHEMA, "the schema says whether it is an object"},
+    {OPTION_JSON_OBJECT, OPTION_IGNORE_EOS, "the document is the whole answer"},
+    {OPTION_JSON_SCHEMA, OPTION_IGNORE_EOS, "the document is the whole answer"},
 };
 
 static um_status check_sampling(const options *o, um_error *err) {
@@ -57,6 +60,10 @@ um_status run_options_check(const options *o, const um_request_options *request,
             FAIL(UM_INVALID, err, "--%s needs --watch", option_table[of_watch[i]].name);
     TRY(policy_options_check(request, err));
     return check_sampling(o, err);
+}
+
+bool run_options_constrain(const options *o) {
+    return options_has(o, OPTION_JSON_OBJECT) || options_has(o, OPTION_JSON_SCHEMA);
 }
 
 answer_style run_options_style(const options *o) {

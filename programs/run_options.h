@@ -14,6 +14,8 @@
 um_status run_options_check(const options *o, const um_request_options *request, um_error *err);
 /* Fills everything but the prompt. `request` keeps pointers into argv. */
 void run_options_fill(const options *o, um_request_options *request);
+/* True where the answer is held to JSON, which takes a tokenizer. */
+bool run_options_constrain(const options *o);
 answer_style run_options_style(const options *o);
 
 #endif

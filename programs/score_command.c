@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "programs/commands.h"
+#include "programs/engine_settings.h"
 #include "programs/interrupt.h"
 #include "programs/policy_options.h"
 #include "programs/progress.h"
@@ -86,15 +87,7 @@ static um_status open_engine(const options *o, const score_items *items, progres
                              um_engine **engine, um_error *err) {
     um_engine_options settings;
     um_model_info info;
-    um_engine_options_init(&settings);
-    settings.directory = options_text(o, OPTION_MODEL);
-    settings.n_threads = (int32_t)options_integer(o, OPTION_THREADS, 0);
-    settings.mask_token = (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1);
-    settings.precision = (um_precision)options_integer(o, OPTION_PRECISION, UM_PRECISION_FAST);
-    settings.expert_cap = (int32_t)options_integer(o, OPTION_EXPERT_CAP, 0);
-    settings.kv_type = (um_kv_type)options_integer(o, OPTION_KV_TYPE, UM_KV_AUTO);
-    settings.progress = progress_load;
-    settings.progress_user = bar;
+    engine_settings(o, bar, &settings);
     TRY(um_model_inspect(settings.directory, settings.mask_token, &info, err));
     TRY(check_block(o, &info, err));
     int64_t n_sides = options_real(o, OPTION_CFG, 0) > 0 ? 2 : 1;

@@ -40,7 +40,7 @@ _unmask() {
             ;;
         --synthetic) options='llada2-mini llada-8b llada-moe sdar-8b dream-7b llada-169m' ;;
         -t | --type) options='f32 f16 bf16 q8_0 q4_0 q4_k q5_k q6_k' ;;
-        -o | --output | --plot | --trace | --file | --imatrix | --jsonl | --chat | --tools)
+        -o | --output | --pack-cache | --plot | --trace | --file | --imatrix | --jsonl | --chat | --tools)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
@@ -48,7 +48,7 @@ _unmask() {
             --policy-args | --threshold | --steps | --edit-threshold | --post-steps | --eps | \
             --alg-temp | --factor | --entropy-bound | --low-threshold | --credit-alpha | \
             --credit-beta | --credit-gamma | --window | --block-add | --block-ready | --cfg | \
-            --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --expert-cap | --threads | \
+            --temperature | --top-k | --top-p | --min-p | --seed | --prefill-chunk | --expert-cap | --device | --threads | \
             --mask-token | --delay | --columns | --context | --answer | \
             --answer-ids | --choices | --samples | --layers | --rows | --prefill | --repeat | \
             --tokens-per-forward)
@@ -57,21 +57,21 @@ _unmask() {
     esac
     if [ -z "$options" ]; then
         case $command in
-            run) options="$common -p --prompt --ids --system --raw --max-tokens --ignore-eos --block
+            run) options="$common -p --prompt --ids --system --raw --max-tokens --ignore-eos --json-object --json-schema --block
                 --sub-block --attention --policy --policy-args --threshold --steps --remask --edit-threshold
                 --post-steps --eps --alg-temp --factor --entropy-bound --low-threshold --credit-alpha
                 --credit-beta --credit-gamma --window --block-add --block-ready --metric --temperature
                 --top-k --top-p --min-p --seed --cfg --logits-eos-inf --confidence-eos-eot-inf --cache
-                --fold --prefill-chunk --expert-cap --precision --kv-type --threads --mask-token --watch --delay --columns --json
+                --fold --prefill-chunk --expert-cap --pack-cache --precision --kv-type --device --threads --mask-token --watch --delay --columns --json
                 --print-ids --trace --verbose" ;;
-            logits) options="$common --ids --block --expert-cap --precision --kv-type --threads --mask-token -o --output
+            logits) options="$common --ids --block --expert-cap --pack-cache --precision --kv-type --device --threads --mask-token -o --output
                 --verbose" ;;
             tokenize) options="$common -p --prompt --file --jsonl --chat --tools --render --decode" ;;
             inspect) options="$common --kv-type --mask-token --json --policies --context" ;;
             score) options="$common -p --prompt --ids --answer --answer-ids --choices --jsonl --template
-                --samples --seed --block --cfg --expert-cap --precision --kv-type --threads --mask-token --json
+                --samples --seed --block --cfg --expert-cap --pack-cache --precision --kv-type --device --threads --mask-token --json
                 --masks --verbose" ;;
-            bench) options="$common --context --expert-cap --precision --kv-type --threads --json --synthetic -t
+            bench) options="$common --context --expert-cap --pack-cache --precision --kv-type --device --threads --json --synthetic -t
                 --type --layers --rows --prefill --repeat --tokens-per-forward --csv --plot --verbose" ;;
             quantize) options="$common -t --type -o --output --imatrix --pure --force --threads --mask-token --json
                 --verbose" ;;

@@ -245,7 +245,8 @@ um_status decide(um_engine *engine, um_request *request, um_policy_decision *d, 
     *d = (um_policy_decision){.changes = request->changes};
     request->settings.policy->step(&view, d);
     d->changes = request->changes;
-    return check_decision(engine, request, d, err);
+    TRY(check_decision(engine, request, d, err));
+    return constrain_decision(request, d, err);
 }
 
 um_status decide_seed(um_engine *engine, um_request *request, um_change *change, um_error *err) {

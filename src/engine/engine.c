@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "base/system_memory.h"
 
 enum {
     CANVAS_SLACK_TOKENS = 1024, /* a canvas is rounded up to whole blocks past the context */
@@ -67,10 +66,11 @@ static double gigabytes(int64_t n_bytes) {
 
 /* Weights are mapped and may be dropped and read again, but a model that does not fit reads them
  * from disk at every step: that is no way to run, and is said instead. */
-static um_status check_memory(const model *m, int64_t n_positions, bool is_fast, um_error *err) {
-    int64_t weights = model_weight_bytes(m), available = system_memory_bytes(), cache, needed;
+static um_status check_memory(const model *m, const device *dev, int64_t n_positions, bool is_fast,
+                              um_error *err) {
+    int64_t weights = model_weight_bytes(m), available = device_available_bytes(dev), cache, needed;
     /* Repacked blocks are a copy, a few per cent larger at most. */
-    if (is_fast) weights += model_info(m)->bytes_blocks / 32 * 33;
+    if (is_fast && dev->has_int8) weights += model_info(m)->bytes_blocks / 32 * 33;
     if (__builtin_mul_overflow(n_positions, model_info(m)->cache_bytes_per_token, &cache) ||
         __builtin_add_overflow(cache, weights, &needed))
         FAIL(UM_NO_MEMORY, err, "a cache of %lld positions is larger than any memory",
@@ -78,9 +78,9 @@ static um_status check_memory(const model *m, int64_t n_positions, bool is_fast,
     if (needed <= available) return UM_OK;
     FAIL(UM_NO_MEMORY, err,
          "memory does not suffice: %.2f GB are needed (weights %.2f GB, a cache of %lld positions "
-         "%.2f GB), %.2f GB are there",
+         "%.2f GB), %.2f GB are there (%s)",
          gigabytes(needed), gigabytes(weights), (long long)n_positions, gigabytes(cache),
-         gigabytes(available));
+         gigabytes(available), dev->name);
 }
 
 static um_status open_synthetic(um_engine *engine, const um_engine_options *options,
@@ -97,7 +97,7 @@ static um_status open_synthetic(um_engine *engine, const um_engine_options *opti
 }
 
 static um_status open_parts(um_engine *engine, const um_engine_options *options, um_error *err) {
-    TRY(device_open(options->n_threads, &engine->dev, err));
+    TRY(device_open(options->device, options->n_threads, &engine->dev, err));
     if (options->synthetic)
         TRY(open_synthetic(engine, options, err));
     else
@@ -115,9 +115,13 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
         FAIL(UM_INVALID, err, "cache_tokens: expected 1 to %d, found %lld", INT32_MAX - KV_PAGE_LEN,
              (long long)n_tokens);
     int32_t n_pages = (int32_t)((n_tokens + KV_PAGE_LEN - 1) / KV_PAGE_LEN);
-    TRY(check_memory(engine->mdl, (int64_t)n_pages * KV_PAGE_LEN,
+    TRY(check_memory(engine->mdl, engine->dev, (int64_t)n_pages * KV_PAGE_LEN,
                      options->precision == UM_PRECISION_FAST, err));
-    if (!options->synthetic)
+    bool is_fast = options->precision == UM_PRECISION_FAST, is_read = false;
+    if (options->pack_cache)
+        TRY(model_read_packed(engine->mdl, engine->dev, options->pack_cache, options->progress,
+                              options->progress_user, &is_read, err));
+    if (!options->synthetic && !is_read)
         TRY(model_check_weights(engine->mdl, engine->dev, options->progress, options->progress_user,
                                 err));
     TRY(page_pool_create(engine->dev, stored_as(engine->kv_type), info->n_layers, info->n_kv_heads,
@@ -130,8 +134,10 @@ static um_status open_parts(um_engine *engine, const um_engine_options *options,
     int64_t n_longest = 2 * (int64_t)info->context;
     TRY(model_prepare(engine->mdl, (int32_t)(n_positions < n_longest ? n_positions : n_longest),
                       err));
-    return model_pack(engine->mdl, engine->dev, options->precision == UM_PRECISION_FAST,
-                      options->progress, options->progress_user, err);
+    TRY(model_pack(engine->mdl, engine->dev, is_fast && !is_read, options->progress,
+                   options->progress_user, err));
+    if (!options->pack_cache || is_read) return UM_OK;
+    return model_write_packed(engine->mdl, engine->dev, options->pack_cache, err);
 }
 
 /* How requests share the engine. */
@@ -158,13 +164,19 @@ um_status um_engine_open(const um_engine_options *options, um_engine **out, um_e
     if (options->precision != UM_PRECISION_REFERENCE && options->precision != UM_PRECISION_FAST)
         FAIL(UM_INVALID, err, "precision: expected reference (0) or fast (1), found %d",
              (int)options->precision);
+    if (options->pack_cache && (options->synthetic || options->precision != UM_PRECISION_FAST)) {
+        um_error_set(err, UM_INVALID,
+                     "pack_cache: expected a model's files and the fast precision, found %s",
+                     options->synthetic ? "a synthetic model" : "the reference precision");
+        um_error_at(err, "pack_cache", -1);
+        return UM_INVALID;
+    }
     um_kv_type stored;
     TRY(resolve_kv_type(options, &stored, err));
     um_engine *engine = memory_calloc(1, sizeof *engine);
     if (!engine) FAIL(UM_NO_MEMORY, err, "no memory for an engine");
     pthread_mutex_init(&engine->step_lock, NULL);
     pthread_mutex_init(&engine->state_lock, NULL);
-    arena_init(&engine->plan.scratch);
     engine->kv_type = stored;
     um_status status = open_parts(engine, options, err);
     if (status == UM_OK) status = resolve_schedule(engine, options, err);
@@ -196,6 +208,10 @@ void um_engine_close(um_engine **handle) {
 
 const um_model_info *um_engine_info(const um_engine *engine) {
     return model_info(engine->mdl);
+}
+
+const char *um_engine_device(const um_engine *engine) {
+    return engine->dev->name;
 }
 
 const char *um_engine_kernels(const um_engine *engine) {

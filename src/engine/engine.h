@@ -14,11 +14,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "base/arena.h"
 #include "cache/page_pool.h"
 #include "cache/prefix_index.h"
 #include "engine/pace.h"
-#include "kernels/device.h"
+#include "kernels/device_scratch.h"
 #include "kernels/ops.h"
 #include "models/model.h"
 #include "unmask.h"
@@ -38,6 +37,7 @@ enum {
 };
 
 typedef struct plugin plugin;
+typedef struct request_constraint request_constraint;
 
 /* A request's options, with every default filled in. */
 typedef struct request_settings {
@@ -145,6 +145,7 @@ struct um_request {
     um_token_logprob *top_tokens; /* [n_window, top_logprobs], or NULL */
     unsigned char *state;         /* state_bytes and a guard, or NULL */
     size_t state_bytes;
+    request_constraint *constraint; /* or NULL */
 
     /* Events; `is_drained` and the queue under state_lock. */
     um_event events[REQUEST_EVENTS_MAX];
@@ -168,7 +169,7 @@ typedef struct step_plan {
     kv_table *tables;
     int32_t n_requests, requests_capacity;
     um_request **requests; /* taking part */
-    arena scratch;
+    device_scratch scratch;
 } step_plan;
 
 struct um_engine {
@@ -295,6 +296,22 @@ um_status decide_open(um_engine *engine, um_request *request, um_error *err);
 um_status decide(um_engine *engine, um_request *request, um_policy_decision *d, um_error *err);
 /* The token of the request's only score, with its confidence. */
 um_status decide_seed(um_engine *engine, um_request *request, um_change *change, um_error *err);
+
+/* ---- constrain.c -------------------------------------------------------------------------- */
+
+/* Holds the constraint for a request whose window is allocated. UM_INVALID where max_tokens do not
+ * hold the shortest document. */
+um_status constrain_create(um_request *request, um_constraint *constraint, um_error *err);
+void constrain_destroy(um_request *request); /* accepts a request without a constraint */
+/* Before positions [first, end) are scored: everything before them stands, everything behind them
+ * is open. UM_OK without a constraint. */
+um_status constrain_begin(um_request *request, int32_t first, int32_t end, um_error *err);
+/* score_request.allowed of a position in [first, end), valid until the next constrain_begin; NULL:
+ * every token. */
+const uint32_t *constrain_allowed(um_request *request, int32_t position);
+/* Takes out of a decision what would leave no way to complete the answer: commits are looked at
+ * from the surest on, then edits, each beside those before it. One commit is always left. */
+um_status constrain_decision(um_request *request, um_policy_decision *d, um_error *err);
 
 /* ---- apply.c ------------------------------------------------------------------------------ */
 

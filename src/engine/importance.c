@@ -310,6 +310,7 @@ um_status um_importance_measure(const um_importance_options *options, um_importa
     settings.n_threads = options->n_threads;
     settings.mask_token = options->mask_token;
     settings.precision = UM_PRECISION_REFERENCE;
+    settings.device = "cpu"; /* what is watched is read where it lies */
     settings.cache_tokens = 2 * PIECE_LEN;
     TRY(um_engine_open(&settings, &engine, err));
     um_status status = measure_watched(options, engine, out, err);

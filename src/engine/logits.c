@@ -83,11 +83,7 @@ static um_status forward_all(um_engine *engine, const int32_t *ids, int32_t n, i
         .forbidden_token = -1,
         .scores = rows->scores,
     };
-    arena *scratch = &engine->plan.scratch;
-    size_t n_bytes = model_scratch_bytes(engine->mdl, engine->dev, &batch);
-    if (n_bytes == SIZE_MAX) FAIL(UM_LIMIT, err, "a forward of %d rows is too large", n);
-    TRY(arena_reserve(scratch, n_bytes, err));
-    TRY(model_forward(engine->mdl, engine->dev, engine->kv, &batch, scratch, err));
+    TRY(model_forward(engine->mdl, engine->dev, engine->kv, &batch, &engine->plan.scratch, err));
     for (int32_t i = 0; i < n; i++)
         if (!rows->scores[i].is_finite)
             FAIL(UM_NUMERIC, err, "the logits of position %d hold a NaN or an infinity", i);

@@ -34,13 +34,13 @@ static void count_weight(const matrix *w, double n_rows, double share, um_measur
     if (!w->data) return;
     double numbers = (double)w->n_out * (double)w->n_in;
     size_t stored = dtype_size(w->type, (size_t)w->n_out * (size_t)w->n_in);
-    packed_form form = matrix_form(w);
-    m->bytes += share * (form == FORM_INT8 ? (double)packed_bytes(w->type, w->n_out, w->n_in)
-                                           : (double)stored);
+    packed_form form = w->form;
+    m->bytes +=
+        share * (w->packed ? (double)packed_bytes(w->type, w->n_out, w->n_in) : (double)stored);
     double operations = 2 * numbers * n_rows;
     if (form == FORM_INT8)
         m->int8_ops += operations;
-    else if (form == FORM_BF16)
+    else if (form != FORM_FLOAT)
         m->bf16_ops += operations;
     else
         m->f32_ops += operations;
@@ -168,12 +168,11 @@ static model_batch batch_of(const um_engine *engine, span_rows *r, const kv_tabl
 }
 
 static um_status forward(um_engine *engine, const model_batch *batch, um_error *err) {
-    arena *scratch = &engine->plan.scratch;
-    size_t n_bytes = model_scratch_bytes(engine->mdl, engine->dev, batch);
-    if (n_bytes == SIZE_MAX)
-        FAIL(UM_LIMIT, err, "a forward of %d rows is too large", batch->n_rows);
-    TRY(arena_reserve(scratch, n_bytes, err));
-    return model_forward(engine->mdl, engine->dev, engine->kv, batch, scratch, err);
+    TRY(model_forward(engine->mdl, engine->dev, engine->kv, batch, &engine->plan.scratch, err));
+    if (device_wait(engine->dev) != UM_OK)
+        FAIL(UM_DEVICE, err, "%s: a forward failed: %s", engine->dev->name,
+             device_fault(engine->dev));
+    return UM_OK;
 }
 
 static int by_size(const void *a, const void *b) {

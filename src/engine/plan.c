@@ -35,7 +35,7 @@ void plan_deinit(step_plan *plan) {
     memory_free(plan->scores);
     memory_free(plan->tables);
     memory_free(plan->requests);
-    arena_deinit(&plan->scratch);
+    device_scratch_deinit(&plan->scratch);
     memset(plan, 0, sizeof *plan);
 }
 
@@ -204,6 +204,7 @@ static void add_score(um_engine *engine, um_request *request, int32_t position, 
         .removed = s->removed_token,
         .watched = {s->unsure_tokens[0], s->unsure_tokens[1]},
         .logits = logits,
+        .allowed = constrain_allowed(request, position),
     };
     logit_rules_apply(request, position, &plan->score_requests[plan->n_scores - 1]);
 }
@@ -230,6 +231,7 @@ um_status plan_add(um_engine *engine, um_request *request, um_error *err) {
     if (looks_ahead(request)) n_scores += request->settings.block_len;
     TRY(plan_reserve(plan, plan->n_rows + plan_rows_of(engine, request), plan->n_scores + n_scores,
                      plan->n_tables + request->n_lanes, err));
+    TRY(constrain_begin(request, request->window_first, request->window_first + n_scores, err));
     next_span(engine, request, &request->span_first, &request->span_end);
     for (int32_t i = 0; i < request->n_lanes; i++) add_lane(engine, request, i);
     add_scores(engine, request);

@@ -41,6 +41,7 @@ static void request_free(um_request *request) {
     memory_free(request->top_tokens);
     memory_free(request->state);
     plugin_close(request->settings.plugin);
+    constrain_destroy(request);
     memory_free(request->event_inputs);
     memory_free(request->event_block);
     memory_free(request->event_changes);
@@ -127,6 +128,20 @@ static um_status keep_policy_args(um_request *request, const char *text, um_erro
     return UM_OK;
 }
 
+/* The head of another device knows no rules for logits yet. */
+static um_status check_device(const um_request *request, const um_request_options *options,
+                              um_error *err) {
+    const device *dev = request->engine->dev;
+    const char *name = options->constraint      ? "constraint"
+                       : request->rules.is_used ? "logit_bias, penalties and min_tokens"
+                                                : NULL;
+    if (dev->is_host || !name) return UM_OK;
+    um_error_set(err, UM_UNSUPPORTED, "%s: expected the device cpu, found %s, which cannot do that",
+                 name, dev->name);
+    um_error_at(err, name, -1);
+    return UM_UNSUPPORTED;
+}
+
 static um_status request_fill(um_request *request, const um_request_options *options,
                               um_error *err) {
     um_engine *engine = request->engine;
@@ -156,7 +171,9 @@ static um_status request_fill(um_request *request, const um_request_options *opt
     request->n_window = n_window < n_canvas ? (int32_t)n_window : request->n_canvas;
     TRY(fill_canvas(request, options, info->mask_token, err));
     TRY(logit_rules_init(&request->rules, info, options, request->n_canvas, err));
-    return alloc_window(request, info->vocab, err);
+    TRY(check_device(request, options, err));
+    TRY(alloc_window(request, info->vocab, err));
+    return options->constraint ? constrain_create(request, options->constraint, err) : UM_OK;
 }
 
 /* Into the list, by rank. state_lock held. */

@@ -132,11 +132,7 @@ static um_status forward_locked(score_job *job, um_error *err) {
         .forbidden_token = -1,
         .scores = job->scores,
     };
-    arena *scratch = &engine->plan.scratch;
-    size_t n_bytes = model_scratch_bytes(engine->mdl, engine->dev, &batch);
-    if (n_bytes == SIZE_MAX) FAIL(UM_LIMIT, err, "a forward of %d rows is too large", job->n_rows);
-    TRY(arena_reserve(scratch, n_bytes, err));
-    return model_forward(engine->mdl, engine->dev, engine->kv, &batch, scratch, err);
+    return model_forward(engine->mdl, engine->dev, engine->kv, &batch, &engine->plan.scratch, err);
 }
 
 static um_status forward(score_job *job, um_error *err) {

@@ -106,9 +106,6 @@ static void publish(um_engine *engine) {
 static um_status run(um_engine *engine, um_error *err) {
     step_plan *plan = &engine->plan;
     model_batch batch = plan_batch(engine);
-    size_t n_bytes = model_scratch_bytes(engine->mdl, engine->dev, &batch);
-    if (n_bytes == SIZE_MAX) FAIL(UM_LIMIT, err, "a step of %d rows is too large", batch.n_rows);
-    TRY(arena_reserve(&plan->scratch, n_bytes, err));
     return model_forward(engine->mdl, engine->dev, engine->kv, &batch, &plan->scratch, err);
 }
 

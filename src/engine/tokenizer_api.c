@@ -9,6 +9,7 @@
 #include "base/file_map.h"
 #include "base/memory.h"
 #include "engine/gguf_text.h"
+#include "engine/tokenizer_api.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -82,6 +83,13 @@ static um_status need_vocabulary(const um_tokenizer *t, um_error *err) {
     if (!t) FAIL(UM_INVALID, err, "tokenizer must not be NULL");
     if (!t->vocabulary)
         FAIL(UM_NOT_FOUND, err, "this model has no tokenizer; it runs on token ids");
+    return UM_OK;
+}
+
+um_status tokenizer_api_vocabulary(const um_tokenizer *t, const tokenizer **vocabulary,
+                                   um_error *err) {
+    TRY(need_vocabulary(t, err));
+    *vocabulary = t->vocabulary;
     return UM_OK;
 }
 

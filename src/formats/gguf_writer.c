@@ -1,28 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The header is gathered in memory, since it begins with its own counts and holds the offsets of
- * all tensors; it is small next to them. Every write is checked: a disk that is full, a limit of
- * the file's size (EFBIG where the program ignores SIGXFSZ) and a failure that only closing tells
- * of.
+ * all tensors; it is small next to them.
  */
 #include "formats/gguf_writer.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/memory.h"
+#include "base/new_file.h"
 #include "base/strbuf.h"
 
 enum { VERSION = 3 };
 
 struct gguf_writer {
-    char *path;
-    char *temporary; /* NULL: path is written to directly, or the file has its name */
-    FILE *file;
+    new_file file;
     strbuf values, tensors; /* as the header has them */
     uint64_t n_values, n_tensors;
     uint64_t data_bytes; /* of all tensors so far, each padded */
@@ -33,53 +25,14 @@ struct gguf_writer {
     uint64_t i_tensor, written; /* the current tensor, and how much of it is there */
 };
 
-static um_status fail_write(const gguf_writer *w, int error_number, um_error *err) {
-    um_error_set(err, UM_IO, "%s: cannot write: %s", w->path,
-                 strerror(error_number ? error_number : EIO));
-    um_error_at(err, w->path, -1);
-    return UM_IO;
-}
-
 /* ---- The file ------------------------------------------------------------------------------- */
 
-static um_status open_beside(gguf_writer *w, um_error *err) {
-    strbuf name;
-    strbuf_init(&name);
-    strbuf_append_format(&name, "%s.XXXXXX", w->path);
-    char *temporary = strbuf_take(&name, NULL);
-    if (!temporary) FAIL(UM_NO_MEMORY, err, "no memory for a file name");
-    int descriptor = mkstemp(temporary);
-    if (descriptor < 0) {
-        int error_number = errno;
-        memory_free(temporary);
-        return fail_write(w, error_number, err);
-    }
-    w->temporary = temporary;
-    mode_t mask = umask(0);
-    umask(mask);
-    w->file = fchmod(descriptor, 0666 & ~mask) == 0 ? fdopen(descriptor, "wb") : NULL;
-    if (w->file) return UM_OK;
-    int error_number = errno;
-    close(descriptor);
-    return fail_write(w, error_number, err);
-}
-
 um_status gguf_writer_create(const char *path, gguf_writer **out, um_error *err) {
-    struct stat known;
-    um_status status = UM_OK;
     gguf_writer *w = memory_calloc(1, sizeof *w);
     if (!w) FAIL(UM_NO_MEMORY, err, "no memory for a file's header");
     strbuf_init(&w->values);
     strbuf_init(&w->tensors);
-    w->path = memory_copy_string(path, strlen(path));
-    if (!w->path) {
-        status = um_error_set(err, UM_NO_MEMORY, "no memory for the path %s", path);
-    } else if (stat(path, &known) != 0 || S_ISREG(known.st_mode)) {
-        status = open_beside(w, err);
-    } else {
-        w->file = fopen(path, "wb");
-        if (!w->file) status = fail_write(w, errno, err);
-    }
+    um_status status = new_file_create(&w->file, path, err);
     if (status != UM_OK) {
         gguf_writer_destroy(w);
         return status;
@@ -90,20 +43,11 @@ um_status gguf_writer_create(const char *path, gguf_writer **out, um_error *err)
 
 void gguf_writer_destroy(gguf_writer *w) {
     if (!w) return;
-    if (w->file) fclose(w->file);
-    if (w->temporary) unlink(w->temporary);
-    memory_free(w->temporary);
-    memory_free(w->path);
+    new_file_discard(&w->file);
     memory_free(w->sizes);
     strbuf_deinit(&w->values);
     strbuf_deinit(&w->tensors);
     memory_free(w);
-}
-
-static um_status write_bytes(gguf_writer *w, const void *data, size_t n_bytes, um_error *err) {
-    errno = 0;
-    if (n_bytes == 0 || fwrite(data, 1, n_bytes, w->file) == n_bytes) return UM_OK;
-    return fail_write(w, errno, err);
 }
 
 static uint64_t padding_of(uint64_t n_bytes) {
@@ -112,7 +56,7 @@ static uint64_t padding_of(uint64_t n_bytes) {
 
 static um_status write_padding(gguf_writer *w, uint64_t n_bytes, um_error *err) {
     static const char zeros[GGUF_ALIGNMENT];
-    return write_bytes(w, zeros, (size_t)padding_of(n_bytes), err);
+    return new_file_write(&w->file, zeros, (size_t)padding_of(n_bytes), err);
 }
 
 /* ---- Metadata ------------------------------------------------------------------------------- */
@@ -217,11 +161,12 @@ um_status gguf_writer_begin(gguf_writer *w, um_error *err) {
     append_number(&head, w->n_values, 8);
     um_status status = UM_OK;
     if (w->has_failed || head.has_failed || w->values.has_failed || w->tensors.has_failed)
-        status = um_error_set(err, UM_NO_MEMORY, "no memory for the header of %s", w->path);
+        status = um_error_set(err, UM_NO_MEMORY, "no memory for the header of %s", w->file.path);
     w->header_bytes = head.n_bytes + w->values.n_bytes + w->tensors.n_bytes;
-    if (status == UM_OK) status = write_bytes(w, head.data, head.n_bytes, err);
-    if (status == UM_OK) status = write_bytes(w, w->values.data, w->values.n_bytes, err);
-    if (status == UM_OK) status = write_bytes(w, w->tensors.data, w->tensors.n_bytes, err);
+    if (status == UM_OK) status = new_file_write(&w->file, head.data, head.n_bytes, err);
+    if (status == UM_OK) status = new_file_write(&w->file, w->values.data, w->values.n_bytes, err);
+    if (status == UM_OK)
+        status = new_file_write(&w->file, w->tensors.data, w->tensors.n_bytes, err);
     if (status == UM_OK) status = write_padding(w, w->header_bytes, err);
     strbuf_deinit(&head);
     return status;
@@ -232,7 +177,7 @@ um_status gguf_writer_data(gguf_writer *w, const void *data, size_t n_bytes, um_
     if (n_bytes > left)
         FAIL(UM_INTERNAL, err, "%zu bytes of a tensor that lacks %llu", n_bytes,
              (unsigned long long)left);
-    TRY(write_bytes(w, data, n_bytes, err));
+    TRY(new_file_write(&w->file, data, n_bytes, err));
     w->written += n_bytes;
     if (n_bytes < left) return UM_OK;
     w->written = 0;
@@ -243,23 +188,16 @@ um_status gguf_writer_close(gguf_writer *w, um_error *err) {
     if (w->i_tensor < w->n_tensors)
         FAIL(UM_INTERNAL, err, "%llu tensors were written of %llu", (unsigned long long)w->i_tensor,
              (unsigned long long)w->n_tensors);
-    FILE *file = w->file;
-    w->file = NULL;
-    errno = 0;
-    return fclose(file) == 0 ? UM_OK : fail_write(w, errno, err);
+    return new_file_close(&w->file, err);
 }
 
 const char *gguf_writer_path(const gguf_writer *w) {
-    return w->temporary;
+    return w->file.temporary;
 }
 
 um_status gguf_writer_finish(gguf_writer *w, um_error *err) {
-    if (w->file) TRY(gguf_writer_close(w, err));
-    if (!w->temporary) return UM_OK;
-    if (rename(w->temporary, w->path) != 0) return fail_write(w, errno, err);
-    memory_free(w->temporary);
-    w->temporary = NULL;
-    return UM_OK;
+    if (w->file.file) TRY(gguf_writer_close(w, err));
+    return new_file_finish(&w->file, err);
 }
 
 int64_t gguf_writer_file_bytes(const gguf_writer *w) {

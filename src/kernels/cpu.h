@@ -86,7 +86,9 @@ typedef struct cpu_kernels {
     void (*matmul_packed)(const packed_tile *tile);
     void (*pack_bf16)(const pack_tile *tile);
     void (*matmul_bf16)(const bf16_tile *tile);
-    bool has_bf16; /* matmul_bf16 is faster than matmul here */
+    void (*pack_tiled)(const pack_tile *tile);
+    void (*matmul_tiled)(const panels_tile *tile);
+    bool has_tiles; /* products of bfloat16 are the fastest ones here */
     /* kernels/limits.h: run n_rounds and say how many operations that was; NULL: no such kernel. */
     int64_t (*burn_f32)(int64_t n_rounds);
     int64_t (*burn_int8)(int64_t n_rounds);
@@ -178,22 +180,27 @@ static inline void *scratch_take(scratch_cursor *scratch, size_t n_bytes) {
  */
 
 void cpu_fill_scalar(cpu_kernels *k);
-void cpu_fill_avx2(cpu_kernels *k);   /* only where cpu_has_avx2 */
-void cpu_fill_amx(cpu_kernels *k);    /* only where cpu_has_amx; over cpu_fill_avx512 */
-void cpu_fill_avx512(cpu_kernels *k); /* only where cpu_has_avx512; over cpu_fill_avx2 */
-bool cpu_has_avx2(void);              /* AVX2, FMA, F16C and the system saves their registers */
-bool cpu_has_avx512(void);            /* AVX-512 F, BW, VL, DQ as well */
+void cpu_fill_avx2(cpu_kernels *k);    /* only where cpu_has_avx2 */
+void cpu_fill_amx(cpu_kernels *k);     /* only where cpu_has_amx; over cpu_fill_avx512 */
+void cpu_fill_avx512(cpu_kernels *k);  /* only where cpu_has_avx512; over cpu_fill_avx2 */
+void cpu_fill_avxvnni(cpu_kernels *k); /* only where cpu_has_avxvnni; over cpu_fill_avx2 */
+bool cpu_has_avx2(void);               /* AVX2, FMA, F16C and the system saves their registers */
+bool cpu_has_avx512(void);             /* AVX-512 F, BW, VL, DQ as well */
 
-bool cpu_has_vnni(void); /* AVX-512 VNNI */
-bool cpu_has_amx(void);  /* tiles with bfloat16, granted to this process */
+bool cpu_has_avxvnni(void); /* AVX-VNNI, which AVX-512 is not needed for */
+bool cpu_has_vnni(void);    /* AVX-512 VNNI */
+bool cpu_has_amx(void);     /* tiles with bfloat16, granted to this process */
 
 void limits_fill_scalar(cpu_kernels *k);
 void limits_fill_avx2(cpu_kernels *k);
 void limits_fill_avx512(cpu_kernels *k);
 void packed_fill_scalar(cpu_kernels *k);
+void tiled_fill_scalar(cpu_kernels *k);
 void packed_fill_avx2(cpu_kernels *k);
-void packed_fill_avx512(cpu_kernels *k); /* only where cpu_has_vnni */
-void packed_fill_amx(cpu_kernels *k);    /* only where cpu_has_amx */
+void packed_fill_avxvnni(cpu_kernels *k); /* only where cpu_has_avxvnni */
+void packed_fill_avx512(cpu_kernels *k);  /* only where cpu_has_vnni */
+void tiled_fill_amx(cpu_kernels *k);      /* only where cpu_has_amx */
+void bf16_fill_amx(cpu_kernels *k);       /* only where cpu_has_amx */
 void matmul_fill_scalar(cpu_kernels *k);
 void matmul_fill_avx2(cpu_kernels *k);
 void matmul_fill_avx512(cpu_kernels *k);
@@ -250,6 +257,8 @@ um_status cpu_kv_write(device *dev, const kv_layer *kv, const float *k, const fl
                        int32_t n_rows, int32_t n_kv_heads, int32_t head_dim);
 um_status cpu_swiglu(device *dev, float *y, const float *gate, const float *up, size_t n);
 um_status cpu_add(device *dev, float *y, const float *x, size_t n);
+um_status cpu_gather(device *dev, float *y, const float *x, const int32_t *rows, int32_t n_rows,
+                     int32_t dim);
 size_t cpu_attention_scratch(const device *dev, const attention_args *args);
 um_status cpu_attention(device *dev, const attention_args *args, void *scratch);
 size_t cpu_route_scratch(const device *dev, const route_args *args);

@@ -65,7 +65,7 @@ size_t cpu_experts_scratch(const device *dev, const experts_args *args) {
     if (args->n_rows <= 0) return 0;
     experts_task task = {.hidden = args->experts[0].gate.n_in,
                          .inner = args->experts[0].gate.n_out,
-                         .form = matrix_form(&args->experts[0].gate)};
+                         .form = args->experts[0].gate.form};
     return lay_out(args, NULL, &task);
 }
 
@@ -235,7 +235,7 @@ um_status cpu_experts(device *dev, const experts_args *args, void *scratch) {
     experts_task task = {.dev = dev,
                          .kernels = cpu_kernels_of(dev),
                          .args = args,
-                         .form = matrix_form(&args->experts[0].gate),
+                         .form = args->experts[0].gate.form,
                          .hidden = args->experts[0].gate.n_in,
                          .inner = args->experts[0].gate.n_out};
     lay_out(args, scratch, &task);

@@ -15,18 +15,9 @@
 #include <string.h>
 
 #include "kernels/cpu.h"
-#include "kernels/cpu_select.h"
+#include "kernels/head_merge.h"
 
 enum { ROW_BLOCK_FLOATS = 96 * 1024 };
-
-typedef struct partial {
-    tile_softmax all;  /* of every token */
-    tile_best allowed; /* without the forbidden token; i_max counts from the tile's start */
-    float forbidden;   /* logit of the forbidden token where this tile has it, else -inf */
-    float watched[2];  /* logits of the watched tokens where this tile has them, else 0 */
-    double tempered;   /* sum exp((l - allowed.max) / temperature), without the forbidden token */
-    gumbel_best drawn;
-} partial;
 
 typedef struct head_task {
     const device *dev;
@@ -36,27 +27,22 @@ typedef struct head_task {
     int32_t *used_rows;         /* [n_used] rows that are multiplied */
     int32_t *used_index;        /* [n_rows] place in used_rows, or -1 */
     int32_t *stored;            /* [n_requests] place in stored_logits, or -1 */
-    partial *partials;
+    head_partial *partials;
     float *stored_logits, *tile_logits;
     size_t worker_floats;
     int32_t n_used, n_stored, n_tiles, forbidden;
 } head_task;
 
-static bool is_truncated(const score_request *q) {
-    return q->temperature > 0.0 &&
-           (q->top_k > 0 || q->top_p < 1.0 || q->min_p > 0.0 || q->wants_spread);
-}
-
 /* Lays the scratch out; base NULL gives the size alone. */
 static size_t lay_out(const device *dev, const head_args *a, unsigned char *base, head_task *t) {
     int32_t n_stored = 0;
-    for (int32_t i = 0; i < a->n_requests; i++) n_stored += is_truncated(&a->requests[i]);
+    for (int32_t i = 0; i < a->n_requests; i++) n_stored += head_is_truncated(&a->requests[i]);
     size_t n_rows = (size_t)a->n_rows, n_requests = (size_t)a->n_requests;
     size_t n_used = n_rows < 2 * n_requests ? n_rows : 2 * n_requests;
     size_t vocab = (size_t)a->w.n_out, n_tiles = (vocab + HEAD_TILE - 1) / HEAD_TILE;
     t->worker_floats = (n_used + 1) * HEAD_TILE;
     size_t workers = (size_t)thread_pool_size(dev->pool);
-    packed_form form = matrix_form(&a->w);
+    packed_form form = a->w.form;
     size_t packed_bytes =
         form != FORM_FLOAT ? packed_rows_bytes(form, (int32_t)n_used, a->w.n_in) : 0;
     scratch_cursor scratch = {base, 0};
@@ -86,7 +72,7 @@ static void use_row(head_task *t, int32_t row) {
 
 static void multiply(const head_task *t, int32_t first, int32_t n, float *logits, int i_worker) {
     const head_args *a = t->args;
-    if (matrix_form(&a->w) != FORM_FLOAT) {
+    if (a->w.form != FORM_FLOAT) {
         cpu_packed_panels(t->kernels, logits, HEAD_TILE, t->packed_rows, &a->w, NULL, t->n_used,
                           first / PANEL_OUTS, (first + n + PANEL_OUTS - 1) / PANEL_OUTS);
         return;
@@ -154,20 +140,27 @@ static void adjust(const score_request *q, int32_t first, int32_t n, float *l) {
     }
 }
 
-static float inverse_temperature(double temperature) {
-    double inverse = 1.0 / temperature;
-    return inverse < (double)FLT_MAX ? (float)inverse : FLT_MAX;
+/* The lowest number, not minus infinity, so that sums over logits stay numbers. What is no number
+ * is left to be noticed. */
+static void disallow(const uint32_t *allowed, int32_t first, int32_t n, int32_t forbidden,
+                     float *l) {
+    for (int32_t i = 0; i < n; i++) {
+        int32_t id = first + i;
+        if ((allowed[id / 32] >> (id % 32) & 1) || id == forbidden || !isfinite(l[i])) continue;
+        l[i] = -FLT_MAX;
+    }
 }
 
-static partial summarise(const head_task *t, int32_t i_request, int32_t first, int32_t n,
-                         float *l) {
+static head_partial summarise(const head_task *t, int32_t i_request, int32_t first, int32_t n,
+                              float *l) {
     const head_args *a = t->args;
     const score_request *q = &a->requests[i_request];
     size_t vocab = (size_t)a->w.n_out, bytes = (size_t)n * sizeof *l;
-    partial p = {.forbidden = -INFINITY, .drawn = {.key = -INFINITY, .token = -1}};
+    head_partial p = {.forbidden = -INFINITY, .drawn = {.key = -INFINITY, .token = -1}};
     if (q->n_adjustments) adjust(q, first, n, l);
     /* The lowest number, not minus infinity, so that sums over it stay numbers. */
     if (q->removed >= first && q->removed < first + n) l[q->removed - first] = -FLT_MAX;
+    if (q->allowed) disallow(q->allowed, first, n, t->forbidden, l);
     for (int i = 0; i < 2; i++)
         if (q->watched[i] >= first && q->watched[i] < first + n)
             p.watched[i] = l[q->watched[i] - first];
@@ -182,8 +175,8 @@ static partial summarise(const head_task *t, int32_t i_request, int32_t first, i
     if (t->stored[i_request] >= 0) {
         memcpy(t->stored_logits + (size_t)t->stored[i_request] * vocab + (size_t)first, l, bytes);
     } else if (q->temperature > 0.0 && p.allowed.i_max >= 0) {
-        p.tempered =
-            t->kernels->tile_tempered(l, n, p.allowed.max, inverse_temperature(q->temperature));
+        p.tempered = t->kernels->tile_tempered(l, n, p.allowed.max,
+                                               head_inverse_temperature(q->temperature));
         t->kernels->gumbel(l, n, first, &q->key, q->temperature, &p.drawn);
     }
     return p;
@@ -203,106 +196,13 @@ static void run_tile(void *context, int i_task, int i_worker) {
     }
 }
 
-/* What merging the tiles of a request gives, in float64. */
-typedef struct merged {
-    double log_sum_exp, entropy, tempered;
-    float max, second, forbidden;
-    int32_t token;
-    gumbel_best drawn;
-    bool is_finite;
-} merged;
-
-static merged merge(const partial *p, int32_t n_tiles, double temperature) {
-    merged m = {.max = -INFINITY,
-                .second = -INFINITY,
-                .forbidden = -INFINITY,
-                .token = -1,
-                .is_finite = true,
-                .drawn = {.key = -INFINITY, .token = -1}};
-    float top = -INFINITY;
-    for (int32_t i = 0; i < n_tiles; i++) {
-        m.is_finite &= p[i].all.is_finite;
-        if (p[i].all.top > top) top = p[i].all.top;
-    }
-    if (!m.is_finite) return m;
-    double sum = 0.0, sum_logits = 0.0;
-    for (int32_t i = 0; i < n_tiles; i++) {
-        double below = (double)p[i].all.top - (double)top, weight = exp(below);
-        sum += weight * p[i].all.sum;
-        sum_logits += weight * (p[i].all.sum_logits + below * p[i].all.sum);
-        if (p[i].forbidden > m.forbidden) m.forbidden = p[i].forbidden;
-        if (p[i].allowed.i_max < 0) continue;
-        if (p[i].allowed.max > m.max) {
-            m.second = p[i].allowed.second > m.max ? p[i].allowed.second : m.max;
-            m.max = p[i].allowed.max;
-            m.token = i * HEAD_TILE + p[i].allowed.i_max;
-        } else if (p[i].allowed.max > m.second) {
-            m.second = p[i].allowed.max;
-        }
-        if (p[i].drawn.token >= 0 && p[i].drawn.key > m.drawn.key) m.drawn = p[i].drawn;
-    }
-    m.log_sum_exp = (double)top + log(sum);
-    m.entropy = log(sum) - sum_logits / sum;
-    if (m.entropy < 0.0) m.entropy = 0.0;
-    for (int32_t i = 0; i < n_tiles && temperature > 0.0; i++)
-        if (p[i].allowed.i_max >= 0)
-            m.tempered +=
-                p[i].tempered * exp(((double)p[i].allowed.max - (double)m.max) / temperature);
-    return m;
-}
-
-static void finish(const head_task *t, int32_t i_request) {
-    const score_request *q = &t->args->requests[i_request];
-    score *s = &t->args->scores[i_request];
-    merged m =
-        merge(t->partials + (size_t)i_request * (size_t)t->n_tiles, t->n_tiles, q->temperature);
-    *s = (score){.is_finite = m.is_finite};
-    if (!m.is_finite) return;
-    s->token = m.token;
-    s->logit = m.max;
-    s->log_sum_exp = (float)m.log_sum_exp;
-    s->probability = (float)exp((double)m.max - m.log_sum_exp);
-    s->second_probability = (float)exp((double)m.second - m.log_sum_exp);
-    s->forbidden_probability = (float)exp((double)m.forbidden - m.log_sum_exp);
-    s->entropy = (float)m.entropy;
-    for (int i = 0; i < 2; i++) {
-        if (q->watched[i] < 0 || q->watched[i] >= t->args->w.n_out) continue;
-        size_t tile = (size_t)(q->watched[i] / HEAD_TILE);
-        const partial *p = &t->partials[(size_t)i_request * (size_t)t->n_tiles + tile];
-        s->watched_log_probability[i] = (double)p->watched[i] - m.log_sum_exp;
-    }
-    s->drawn = m.token;
-    s->drawn_probability = s->drawn_tempered = s->probability;
-    if (q->temperature > 0.0 && t->stored[i_request] < 0) {
-        /* A temperature so low that keys overflow draws nothing: the limit is the argmax. */
-        float drawn_logit = m.max;
-        if (m.drawn.token >= 0) {
-            s->drawn = m.drawn.token;
-            drawn_logit = m.drawn.logit;
-        }
-        double above = ((double)drawn_logit - (double)m.max) / q->temperature;
-        s->drawn_probability = (float)exp((double)drawn_logit - m.log_sum_exp);
-        s->drawn_tempered = (float)(exp(above) / m.tempered);
-    }
-}
-
 static void draw_truncated(void *context, int i_task, int i_worker) {
     (void)i_worker;
     const head_task *t = context;
     const head_args *a = t->args;
-    score *s = &a->scores[i_task];
-    if (t->stored[i_task] < 0 || !s->is_finite) return;
+    if (t->stored[i_task] < 0) return;
     float *l = t->stored_logits + (size_t)t->stored[i_task] * (size_t)a->w.n_out;
-    selection drawn = select_draw(t->kernels, &a->requests[i_task], l, a->w.n_out, s->logit);
-    if (drawn.token < 0)
-        drawn = (selection){.token = s->token, .logit = s->logit, .tempered = 1.0, .top = 1.0};
-    s->drawn = drawn.token;
-    s->drawn_probability = (float)exp((double)drawn.logit - (double)s->log_sum_exp);
-    s->drawn_tempered = (float)drawn.tempered;
-    if (!a->requests[i_task].wants_spread) return;
-    s->drawn_top = (float)drawn.top;
-    s->drawn_second = (float)drawn.second;
-    s->drawn_entropy = (float)drawn.entropy;
+    head_draw_truncated(t->kernels, &a->requests[i_task], l, a->w.n_out, &a->scores[i_task]);
 }
 
 um_status cpu_head(device *dev, const head_args *args, void *scratch) {
@@ -316,14 +216,16 @@ um_status cpu_head(device *dev, const head_args *args, void *scratch) {
         const score_request *q = &args->requests[i];
         use_row(&task, q->row);
         if (q->guide_row >= 0) use_row(&task, q->guide_row);
-        task.stored[i] = is_truncated(q) ? task.n_stored++ : -1;
+        task.stored[i] = head_is_truncated(q) ? task.n_stored++ : -1;
     }
-    packed_form form = matrix_form(&args->w);
+    packed_form form = args->w.form;
     if (form != FORM_FLOAT)
         cpu_pack_gathered(dev, form, task.packed_rows, args->x, task.used_rows, task.n_used,
                           args->w.n_in);
     thread_pool_run(dev->pool, run_tile, &task, task.n_tiles);
-    for (int32_t i = 0; i < args->n_requests; i++) finish(&task, i);
+    for (int32_t i = 0; i < args->n_requests; i++)
+        head_finish(&args->requests[i], task.partials + (size_t)i * (size_t)task.n_tiles,
+                    task.n_tiles, HEAD_TILE, args->w.n_out, &args->scores[i]);
     if (task.n_stored > 0) thread_pool_run(dev->pool, draw_truncated, &task, args->n_requests);
     return UM_OK;
 }

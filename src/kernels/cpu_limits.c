@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "kernels/cpu.h"
-#include "kernels/limits.h"
+#include "kernels/device_kind.h"
 
 enum { RUNS = 5, ROUND_NS = 20000000, READ_RUNS = 4 };
 #define READ_BYTES ((size_t)1 << 30)
@@ -79,7 +79,7 @@ static um_status measure_read(device *dev, double *gbps, um_error *err) {
     return UM_OK;
 }
 
-um_status device_measure_limits(device *dev, device_limits *limits, um_error *err) {
+um_status cpu_measure_limits(device *dev, device_limits *limits, um_error *err) {
     const cpu_kernels *kernels = cpu_kernels_of(dev);
     limits->f32_gflops = burn_rate(dev, kernels->burn_f32);
     limits->int8_gops = burn_rate(dev, kernels->burn_int8);

@@ -28,10 +28,12 @@ void cpu_pack_block(const cpu_kernels *kernels, packed_form form, unsigned char 
     for (int32_t r = 0; r < n_rows; r++)
         tile.x[r] =
             x + (size_t)(rows ? rows[r] : r) * (size_t)n_in + (size_t)first_group * PACKED_GROUP;
-    if (form == FORM_BF16)
+    if (form == FORM_INT8)
+        kernels->pack(&tile);
+    else if (form == FORM_BF16)
         kernels->pack_bf16(&tile);
     else
-        kernels->pack(&tile);
+        kernels->pack_tiled(&tile);
 }
 
 static void pack_part(void *context, int i_task, int i_worker) {
@@ -75,7 +77,7 @@ um_status cpu_pack_rows(device *dev, packed_form form, void *packed, const float
 void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
                        const unsigned char *blocks, const matrix *w, const float *bias,
                        int32_t n_rows, int32_t first_panel, int32_t end_panel) {
-    if (matrix_form(w) == FORM_BF16) {
+    if (w->form == FORM_BF16) {
         int32_t first = first_panel * PANEL_OUTS;
         bf16_tile tile = {.y = y,
                           .y_stride = y_stride,
@@ -91,6 +93,20 @@ void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
     }
     size_t panel_bytes = packed_panel_bytes(w->type, w->n_in);
     int32_t n_groups = w->n_in / PACKED_GROUP;
+    if (w->form == FORM_TILE) {
+        int32_t first = first_panel * PANEL_OUTS, end = end_panel * PANEL_OUTS;
+        panels_tile tile = {.y = y,
+                            .y_stride = y_stride,
+                            .blocks = blocks,
+                            .panels = w->packed + (size_t)first_panel * panel_bytes,
+                            .bias = bias ? bias + first : NULL,
+                            .type = w->type,
+                            .n_rows = n_rows,
+                            .n_in = w->n_in,
+                            .n_outs = (end < w->n_out ? end : w->n_out) - first};
+        kernels->matmul_tiled(&tile);
+        return;
+    }
     for (int32_t p = first_panel; p < end_panel; p++) {
         int32_t out = p * PANEL_OUTS, n_outs = w->n_out - out;
         packed_tile tile = {.y_stride = y_stride,
@@ -129,7 +145,7 @@ static void multiply_part(void *context, int i_task, int i_worker) {
 um_status cpu_linear_packed(device *dev, float *y, const void *packed, const matrix *w,
                             const float *bias, int32_t n_rows) {
     if (n_rows <= 0) return UM_OK;
-    assert(matrix_form(w) != FORM_FLOAT);
+    assert(w->form != FORM_FLOAT);
     linear_task task = {.kernels = cpu_kernels_of(dev),
                         .y = y,
                         .blocks = packed,
@@ -138,7 +154,7 @@ um_status cpu_linear_packed(device *dev, float *y, const void *packed, const mat
                         .n_rows = n_rows};
     int32_t n_panels = packed_panels(w->n_out);
     task.panels_a_task = n_panels / (thread_pool_size(dev->pool) * TASKS_PER_THREAD);
-    if (matrix_form(w) == FORM_BF16) task.panels_a_task &= ~1; /* panels go in pairs there */
+    if (w->form != FORM_INT8) task.panels_a_task &= ~1; /* panels go in pairs there */
     if (task.panels_a_task < 1) task.panels_a_task = 1;
     if (task.panels_a_task > PANELS_MAX) task.panels_a_task = PANELS_MAX;
     thread_pool_run(dev->pool, multiply_part, &task,

@@ -266,3 +266,12 @@ um_status cpu_add(device *dev, float *y, const float *x, size_t n) {
     thread_pool_run(dev->pool, add_run, &task, (int)((n + TASK_NUMBERS - 1) / TASK_NUMBERS));
     return UM_OK;
 }
+
+um_status cpu_gather(device *dev, float *y, const float *x, const int32_t *rows, int32_t n_rows,
+                     int32_t dim) {
+    (void)dev;
+    size_t n = (size_t)dim;
+    for (size_t i = 0; i < (size_t)n_rows; i++)
+        memcpy(y + i * n, x + (size_t)rows[i] * n, n * sizeof *y);
+    return UM_OK;
+}

@@ -23,26 +23,34 @@ bool cpu_has_avx512(void) {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+/* cpuid leaf 7.1: AVX-VNNI, whose registers are those of AVX2. */
+bool cpu_has_avxvnni(void) {
+    unsigned a, b, c, d;
+    return cpu_has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+
 bool cpu_has_vnni(void) {
     __builtin_cpu_init();
     return cpu_has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
 
-/* cpuid leaf 7: AMX-BF16 and AMX-TILE; leaf 7.1: AVX512-BF16. The system hands out the tiles' state
- * on request, once for the process (arch_prctl ARCH_REQ_XCOMP_PERM for component 18, Linux 5.16).
+/* cpuid leaf 7: AMX-BF16, AVX512-FP16 and AMX-TILE; leaf 7.1: AVX512-BF16. The system hands out the
+ * tiles' state on request, once for the process (arch_prctl ARCH_REQ_XCOMP_PERM for component 18,
+ * Linux 5.16).
  */
 bool cpu_has_amx(void) {
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
     unsigned a, b, c, d;
     if (!cpu_has_vnni() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    bool has_tiles = (d >> 22 & 1) && (d >> 24 & 1);
+    bool has_tiles = (d >> 22 & 1) && (d >> 23 & 1) && (d >> 24 & 1);
     if (!has_tiles || !__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return false;
     return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
 
 void cpu_fill_amx(cpu_kernels *k) {
     k->name = "amx";
-    packed_fill_amx(k);
+    bf16_fill_amx(k);
+    tiled_fill_amx(k);
 }
 
 void cpu_fill_avx2(cpu_kernels *k) {
@@ -53,6 +61,11 @@ void cpu_fill_avx2(cpu_kernels *k) {
     rows_fill_avx2(k);
     attention_fill_avx2(k);
     head_fill_avx2(k);
+}
+
+void cpu_fill_avxvnni(cpu_kernels *k) {
+    k->name = "avxvnni";
+    packed_fill_avxvnni(k);
 }
 
 void cpu_fill_avx512(cpu_kernels *k) {

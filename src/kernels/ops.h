@@ -2,13 +2,16 @@
  *
  * The table of operations: everything a forward pass calls, each with a scalar version that is its
  * specification (kernels/scalar). A forward pass is plain calls on this table, one after another;
- * each call returns when its results are there.
+ * each call sees the results of those before it. On the CPU they are there when it returns; a
+ * device with memory of its own may still be at it (kernels/device.h).
  *
  * Batch invariance: each row of a result depends on that row's inputs alone. No order of summation
  * depends on the number of rows, the number of threads, or which rows are neighbours.
  *
  * All tensors are row-major, outermost dimension first, float32 unless said otherwise, and
- * contiguous. Outputs must not alias inputs unless said otherwise. Scratch is the caller's: ask
+ * contiguous. Tensors, rows' numbers, page tables and scratch are in the device's memory; the
+ * argument structs, the head's requests and scores, and what they point to are the host's. Outputs
+ * must not alias inputs unless said otherwise. Scratch is the caller's: ask
  * *_scratch for its size, pass 64-byte aligned memory. Preconditions are the caller's duty
  * (assert); a status other than UM_OK is a device's failure.
  */
@@ -34,13 +37,9 @@ typedef struct matrix {
     const void *data;
     dtype type;
     int32_t n_out, n_in;
-    const unsigned char *packed; /* NULL: none */
-    bool is_rounded;             /* of bfloat16, and meets activations rounded to bfloat16 */
+    const unsigned char *packed; /* FORM_INT8 and FORM_TILE; else NULL */
+    packed_form form;            /* of the activations that it meets */
 } matrix;
-
-static inline packed_form matrix_form(const matrix *w) {
-    return w->packed ? FORM_INT8 : w->is_rounded ? FORM_BF16 : FORM_FLOAT;
-}
 
 /* One sequence's pages: page i holds positions i * KV_PAGE_LEN onward. */
 typedef struct kv_table {
@@ -89,6 +88,7 @@ typedef struct attention_args {
     const kv_table *tables;
     kv_layer kv;
     int32_t n_rows, n_heads, n_kv_heads, head_dim;
+    int32_t n_keys_max; /* at least the largest visible_end; the host knows it */
     float scale;
 } attention_args;
 
@@ -146,8 +146,9 @@ typedef struct mlp_weights {
 
 /* y[r] = sum over k = 0..n_active-1, in this order, of weights[r, k] * mlp(experts[ids[r, k]],
  * x[r]). Rows are gathered by expert, so each expert's weights are read once. x, y [n_rows,
- * hidden]; all experts have the same shapes and type, and all
- * their weights the same form. y is overwritten. */
+ * hidden]; all experts have the same shapes and type, and all their weights the same form. y is
+ * overwritten. `experts` is the host's; where the device's memory is its own, each of the three
+ * weights lies at an even distance from one expert to the next (models/place.c sees to it). */
 typedef struct experts_args {
     const float *x;
     float *y;
@@ -184,10 +185,14 @@ typedef struct score_request {
     int32_t n_adjustments;
     logit_adjustment own; /* in place of the list's for its token; token -1: none */
     float *logits;        /* NULL or [vocab]: after guidance, adjustments and removal */
+    /* NULL, or [(vocab + 31) / 32] with a bit for each token, id % 32 of word id / 32: those whose
+     * bit is 0 are removed as well. The forbidden token keeps its logit. */
+    const uint32_t *allowed;
 } score_request;
 
-/* Of the logits l of a row (after guidance and adjustments), with p = softmax(l) over the whole
- * vocabulary: token              argmax of l, without the forbidden token; ties go to the lower id
+/* Of the logits l of a row (after guidance, adjustments and removal), with p = softmax(l) over the
+ * whole vocabulary:
+ *   token              argmax of l, without the forbidden token; ties go to the lower id
  *   logit, log_sum_exp l[token], log sum exp l
  *   probability        p[token] = exp(l[token] - log_sum_exp)
  *   second_probability p of the second-best token (forbidden one left out)
@@ -246,7 +251,7 @@ typedef struct kernel_ops {
                         int32_t n_rows);
     /* The same with activations that pack_rows has brought into the weight's form, once for all
      * products that read them: kernels/packed.h has the formulas. With FORM_INT8 (w->packed) every
-     * tier gives the same bits; with FORM_BF16 (w->is_rounded) NMSE 1e-10 against the scalar one.
+     * tier gives the same bits; with FORM_BF16 NMSE 1e-10 against the scalar one.
      * packed [pack_scratch bytes: enough for each form], 64-byte aligned; n_in is whole groups. */
     size_t (*pack_scratch)(const device *dev, int32_t n_rows, int32_t n_in);
     um_status (*pack_rows)(device *dev, packed_form form, void *packed, const float *x,
@@ -271,6 +276,8 @@ typedef struct kernel_ops {
     um_status (*kv_write)(device *dev, const kv_layer *kv, const float *k, const float *v,
                           const int32_t *seq, const int32_t *positions, const kv_table *tables,
                           int32_t n_rows, int32_t n_kv_heads, int32_t head_dim);
+    /* Of the *_scratch functions' arguments the rows' numbers are the host's, and tensors unused.
+     */
     size_t (*attention_scratch)(const device *dev, const attention_args *args);
     um_status (*attention)(device *dev, const attention_args *args, void *scratch);
     /* y = silu(gate) * up, elementwise over n numbers; y may be gate. silu(z) = z / (1 +
@@ -278,6 +285,9 @@ typedef struct kernel_ops {
     um_status (*swiglu)(device *dev, float *y, const float *gate, const float *up, size_t n);
     /* y += x over n numbers. */
     um_status (*add)(device *dev, float *y, const float *x, size_t n);
+    /* y[i] = x[rows[i]]: rows of `dim` numbers. */
+    um_status (*gather)(device *dev, float *y, const float *x, const int32_t *rows, int32_t n_rows,
+                        int32_t dim);
     size_t (*route_scratch)(const device *dev, const route_args *args);
     um_status (*route)(device *dev, const route_args *args, void *scratch);
     size_t (*experts_scratch)(const device *dev, const experts_args *args);

@@ -6,6 +6,7 @@
 #include "kernels/packed.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "quant/blocks.h"
@@ -36,9 +37,18 @@ size_t packed_quant_bytes(dtype type) {
 
 size_t packed_panel_bytes(dtype type, int32_t n_in) {
     size_t n_groups = (size_t)n_in / PACKED_GROUP;
-    size_t bytes = n_groups * (packed_quant_bytes(type) + PACKED_SCALE_BYTES);
+    size_t bytes = PACKED_HEADER_BYTES + n_groups * (packed_quant_bytes(type) + PACKED_SCALE_BYTES);
     if (packed_has_supers(type)) bytes += n_groups / PACKED_SUPER * PACKED_SUPER_BYTES;
     return (bytes + 63) & ~(size_t)63;
+}
+
+packed_group packed_group_at(dtype type, int32_t n_in, int32_t g) {
+    size_t n_groups = (size_t)n_in / PACKED_GROUP, i = (size_t)g;
+    size_t scales = PACKED_HEADER_BYTES + n_groups * packed_quant_bytes(type);
+    return (packed_group){
+        .quants = PACKED_HEADER_BYTES + i * packed_quant_bytes(type),
+        .scale = scales + i * PACKED_SCALE_BYTES,
+        .super = scales + n_groups * PACKED_SCALE_BYTES + i / PACKED_SUPER * PACKED_SUPER_BYTES};
 }
 
 size_t packed_bytes(dtype type, int32_t n_out, int32_t n_in) {
@@ -168,29 +178,57 @@ static void write_quants(dtype type, const group *from, int o, unsigned char *qu
     }
 }
 
+static float half_size(const unsigned char *halves, int o) {
+    uint16_t bits;
+    memcpy(&bits, halves + 2 * o, sizeof bits);
+    return fabsf(dtype_from_f16(bits));
+}
+
+static float exponent_of(dtype type, int32_t n_in, const unsigned char *panel, int o) {
+    float top = 0.0f;
+    for (int32_t g = 0; g < n_in / PACKED_GROUP; g++) {
+        packed_group at = packed_group_at(type, n_in, g);
+        float sizes[2] = {half_size(panel + (packed_has_supers(type) ? at.super : at.scale), o),
+                          0.0f};
+        if (packed_has_supers(type)) sizes[1] = half_size(panel + at.super + 32, o);
+        for (int i = 0; i < 2; i++) {
+            if (!isfinite(sizes[i])) return NAN;
+            if (sizes[i] > top) top = sizes[i];
+        }
+    }
+    if (top == 0.0f) return -126.0f;
+    return logbf(top) + (packed_has_supers(type) ? 7.0f : 0.0f);
+}
+
+void packed_set_exponents(dtype type, int32_t n_in, unsigned char *panel) {
+    for (int o = 0; o < PANEL_OUTS; o++) {
+        float e = exponent_of(type, n_in, panel, o);
+        memcpy(panel + sizeof e * (size_t)o, &e, sizeof e);
+    }
+}
+
 void packed_fill_panel(dtype type, const void *data, int32_t n_out, int32_t n_in, int32_t i_panel,
                        unsigned char *panel) {
     int32_t n_groups = n_in / PACKED_GROUP, first = i_panel * PANEL_OUTS;
-    size_t quant_bytes = packed_quant_bytes(type), row_bytes = dtype_size(type, (size_t)n_in);
-    unsigned char *scales = panel + (size_t)n_groups * quant_bytes;
-    unsigned char *supers = scales + (size_t)n_groups * PACKED_SCALE_BYTES;
+    size_t row_bytes = dtype_size(type, (size_t)n_in);
     if (n_out - first < PANEL_OUTS) memset(panel, 0, packed_panel_bytes(type, n_in));
     for (int o = 0; o < PANEL_OUTS && first + o < n_out; o++) {
         const unsigned char *row = (const unsigned char *)data + (size_t)(first + o) * row_bytes;
         for (int32_t g = 0; g < n_groups; g++) {
             group one;
+            packed_group at = packed_group_at(type, n_in, g);
+            unsigned char *scale = panel + at.scale, *super = panel + at.super;
             read_group(type, row, g, &one);
-            write_quants(type, &one, o, panel + (size_t)g * quant_bytes);
-            unsigned char *scale = scales + (size_t)g * PACKED_SCALE_BYTES;
+            write_quants(type, &one, o, panel + at.quants);
             if (!packed_has_supers(type)) {
                 memcpy(scale + 2 * o, &one.d, sizeof one.d);
                 continue;
             }
             scale[o] = one.scale;
             scale[16 + o] = one.min;
-            unsigned char *super = supers + (size_t)(g / PACKED_SUPER) * PACKED_SUPER_BYTES;
             memcpy(super + 2 * o, &one.d, sizeof one.d);
             memcpy(super + 32 + 2 * o, &one.dmin, sizeof one.dmin);
         }
     }
+    packed_set_exponents(type, n_in, panel);
 }

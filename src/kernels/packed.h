@@ -7,15 +7,19 @@
  * quads of the 16 outputs side by side (64 bytes): what one vpdpbusd, or one row of a tile, eats.
  * Numbers are stored unsigned, u = q + zero.
  *
- *   panel     quants [n_groups, quant bytes] | scales [n_groups, 32] | supers [n_groups / 8, 64]
- *   quants    Q8_0          8 quads of bytes                                      512 bytes, zero
- * 128 Q4_0          4 x 64: quad 2j in the low nibbles, quad 2j+1 in the high ones  256, zero 8
- *             Q4_K          the same                                                   256, zero 0
- *             Q5_K          the same and 64 bytes: bit j is the fifth bit of quad j    320, zero 0
- *             Q6_K          the same and 2 x 64 bytes: bits 2(j % 4) of part j / 4     384, zero 32
- *   scales    Q8_0, Q4_0    f16 [16];  Q4_K, Q5_K: u8 sc [16], u8 m [16]
- *             Q6_K          i8 [16] of the group's first half, i8 [16] of its second
- *   supers    K types only: f16 d [16], f16 dmin [16] (Q6_K: zeros), of 8 groups
+ *   panel      exponents f32 [16] (FORM_TILE) | quants [n_groups, quant bytes]
+ *              | scales [n_groups, 32] | supers [n_groups / 8, 64]
+ *   quants
+ *     Q8_0       8 quads of bytes: 512 bytes, zero 128
+ *     Q4_0       4 x 64: quad 2j in the low nibbles, 2j + 1 in the high ones: 256, zero 8
+ *     Q4_K       the same, zero 0
+ *     Q5_K       the same and 64 bytes: bit j is the fifth bit of quad j: 320, zero 0
+ *     Q6_K       the same and 2 x 64: bits 2(j % 4) of part j / 4 are quad j's: 384, zero 32
+ *   scales
+ *     Q8_0, Q4_0 f16 [16]
+ *     Q4_K, Q5_K u8 sc [16], u8 m [16]
+ *     Q6_K       i8 [16] of the group's first half, i8 [16] of its second
+ *   supers       K types: f16 d [16], f16 dmin [16] (Q6_K: zeros), of 8 groups
  *
  * Activations are quantized by row and group of 32: d = max |x| / 127, q = x * (127 / max |x|),
  * rounded to nearest, ties to even. They come in blocks of 16 rows; a group of a block is a record
@@ -34,9 +38,25 @@
  *
  * in float32, from y = 0; the bias is added last. Every tier gives these bits.
  *
- * Weights of bfloat16 need no packing; where a tier says so (cpu_kernels.has_bf16) they meet
+ * Weights of bfloat16 need no packing; where a tier says so (cpu_kernels.has_tiles) they meet
  * activations rounded to bfloat16 (nearest, ties to even). Those come in blocks of 16 rows, too; a
  * group's record is [16 pairs of numbers, 16 rows, 2]. Sums are float32, in the tier's own order.
+ *
+ * FORM_TILE: where tiles multiply bfloat16, packed weights are dequantized in front of them, and
+ * activations are rounded as above: a group's record is [16 rows, 32] with the middle numbers of
+ * each quad swapped, each number times 2^TILE_SHIFT (so numbers from 2^40 on become infinite, and
+ * the product NaN). A weight becomes, for output o,
+ *
+ *   e    = exponent of the largest |scale| of o's groups (K types: of the largest |d| or |dmin| of
+ *          its supers, plus 7); -126 where all are 0, NaN where one is not finite
+ *   s    = f16(scale 2^-e), K types f16((d sc) 2^-e); m = f16((dmin m) 2^-e)
+ *   w    = f16(q s), Q4_K and Q5_K f16(q s - m), where q = u - zero
+ *   tile = w rounded to 8 significant bits, ties away from zero, times 2^-112: float16 shifted by
+ *          three bits is bfloat16 with an exponent that is too small by 112. Below 2^-14, zero.
+ *   y    = (sum of tile x) 2^(e + 112 - TILE_SHIFT) + bias
+ *
+ * in float32, in the tier's own order; NaN where a scale of o is not finite. An f16 product is
+ * rounded once, so 8 bits of a weight are right but for one in 16 ties.
  */
 #ifndef KERNELS_PACKED_H
 #define KERNELS_PACKED_H
@@ -52,6 +72,7 @@ enum {
     PACKED_ROWS = 16, /* rows of a block of activations */
     PACKED_GROUP = 32,
     PACKED_SUPER = 8, /* groups of a K type's block */
+    PACKED_HEADER_BYTES = 64,
     PACKED_SCALE_BYTES = 32,
     PACKED_SUPER_BYTES = 64,
     /* offsets into a record of activations */
@@ -73,6 +94,14 @@ size_t packed_quant_bytes(dtype type);
 size_t packed_panel_bytes(dtype type, int32_t n_in);
 size_t packed_bytes(dtype type, int32_t n_out, int32_t n_in);
 
+/* Where the parts of group g are, from the start of a panel; super only where the type has them. */
+typedef struct packed_group {
+    size_t quants, scale, super;
+} packed_group;
+packed_group packed_group_at(dtype type, int32_t n_in, int32_t g);
+/* Sets a panel's exponents by its scales. */
+void packed_set_exponents(dtype type, int32_t n_in, unsigned char *panel);
+
 static inline int32_t packed_panels(int32_t n_out) {
     return (n_out + PANEL_OUTS - 1) / PANEL_OUTS;
 }
@@ -87,12 +116,15 @@ void packed_fill_panel(dtype type, const void *data, int32_t n_out, int32_t n_in
 /* What activations a weight meets. */
 typedef enum packed_form {
     FORM_FLOAT = 0, /* as they are */
-    FORM_INT8 = 1,
-    FORM_BF16 = 2
+    FORM_INT8 = 1,  /* quantized to 8 bits; packed weights */
+    FORM_BF16 = 2,  /* rounded to bfloat16; weights of bfloat16 */
+    FORM_TILE = 3   /* rounded to bfloat16; packed weights, dequantized */
 } packed_form;
 
+enum { TILE_SHIFT = 88 };
+
 static inline size_t packed_record_bytes(packed_form form) {
-    return form == FORM_BF16 ? RECORD_BF16_BYTES : RECORD_BYTES;
+    return form == FORM_INT8 ? RECORD_BYTES : RECORD_BF16_BYTES;
 }
 
 /* Blocks of n_rows rows, and their bytes: n_blocks * n_groups records. */
@@ -122,6 +154,17 @@ typedef struct packed_tile {
     dtype type;
     int32_t n_groups, n_rows, n_outs; /* n_rows, n_outs at most 16 */
 } packed_tile;
+
+/* All blocks of rows by some panels; FORM_TILE. */
+typedef struct panels_tile {
+    float *y; /* row r at y + r * y_stride */
+    size_t y_stride;
+    const unsigned char *blocks; /* all n_rows rows */
+    const unsigned char *panels; /* the first one */
+    const float *bias;           /* [n_outs] or NULL */
+    dtype type;
+    int32_t n_rows, n_in, n_outs; /* n_outs may end within a panel */
+} panels_tile;
 
 /* Rows in blocks by weights [n_outs, n_in] of bfloat16. n_outs at least 16, n_in whole groups. */
 typedef struct bf16_tile {

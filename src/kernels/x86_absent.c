@@ -12,6 +12,10 @@ bool cpu_has_avx512(void) {
     return false;
 }
 
+bool cpu_has_avxvnni(void) {
+    return false;
+}
+
 bool cpu_has_vnni(void) {
     return false;
 }
@@ -25,6 +29,10 @@ void cpu_fill_amx(cpu_kernels *k) {
 }
 
 void cpu_fill_avx2(cpu_kernels *k) {
+    (void)k;
+}
+
+void cpu_fill_avxvnni(cpu_kernels *k) {
     (void)k;
 }
 

@@ -7,12 +7,15 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <xxhash.h>
 
 #include "base/file_map.h"
 #include "base/memory.h"
 #include "cache/page_pool.h"
 #include "models/family.h"
 #include "models/gguf_model.h"
+#include "models/pack_cache.h"
 #include "models/synthetic.h"
 #include "quant/blocks.h"
 
@@ -362,21 +365,58 @@ um_status model_prepare(model *m, int32_t n_positions, um_error *err) {
 um_status model_pack(model *m, device *dev, bool is_fast, um_progress_fn progress, void *user,
                      um_error *err) {
     if (is_fast) TRY(transformer_pack(&m->weights, dev, progress, user, err));
+    TRY(transformer_place(&m->weights, dev, progress, user, err));
     return device_reserve_decode(dev, (size_t)transformer_widest_decoded(&m->weights), err);
 }
 
-void model_unpack(model *m, device *dev) {
-    transformer_unpack(&m->weights, dev);
-    synthetic_free(&m->synthetic, dev);
+/* What tells these weights from others: names, types and places of all tensors, the size and the
+ * time of their files, and the first and the last bytes of each. */
+static uint64_t fingerprint(const model *m) {
+    enum { SAMPLE_BYTES = 256 };
+    uint64_t key = 0;
+    const char *file = NULL;
+    for (int64_t i = 0; i < tensor_catalog_count(m->catalog); i++) {
+        const tensor *t = tensor_catalog_at(m->catalog, i);
+        size_t n = t->n_bytes < SAMPLE_BYTES ? t->n_bytes : SAMPLE_BYTES;
+        struct stat known;
+        if (t->file != file && stat(t->file, &known) == 0) {
+            int64_t said[] = {(int64_t)known.st_size, (int64_t)known.st_mtim.tv_sec,
+                              (int64_t)known.st_mtim.tv_nsec};
+            key = XXH3_64bits_withSeed(said, sizeof said, key);
+        }
+        file = t->file;
+        int64_t said[] = {(int64_t)t->type, t->n_items};
+        key = XXH3_64bits_withSeed(t->name, strlen(t->name), key);
+        key = XXH3_64bits_withSeed(said, sizeof said, key);
+        key = XXH3_64bits_withSeed(t->data, n, key);
+        key = XXH3_64bits_withSeed((const char *)t->data + t->n_bytes - n, n, key);
+    }
+    return key;
 }
 
-size_t model_scratch_bytes(const model *m, device *dev, const model_batch *batch) {
-    return transformer_scratch_bytes(&m->weights, dev, batch);
+um_status model_read_packed(model *m, device *dev, const char *path, um_progress_fn progress,
+                            void *user, bool *is_read, um_error *err) {
+    return transformer_read_packed(&m->weights, dev, path, fingerprint(m), progress, user, is_read,
+                                   err);
+}
+
+um_status model_write_packed(model *m, device *dev, const char *path, um_error *err) {
+    return pack_cache_write(path, fingerprint(m), &m->weights, dev, err);
+}
+
+void model_unpack(model *m, device *dev) {
+    transformer_unplace(&m->weights, dev);
+    transformer_unpack(&m->weights, dev);
+    synthetic_free(&m->synthetic);
 }
 
 um_status model_forward(const model *m, device *dev, const kv_layer *kv, const model_batch *batch,
-                        arena *scratch, um_error *err) {
-    return transformer_forward(&m->weights, dev, kv, batch, scratch, err);
+                        device_scratch *scratch, um_error *err) {
+    TRY(transformer_reserve(&m->weights, dev, batch, scratch, err));
+    um_status status = transformer_forward(&m->weights, dev, kv, batch, scratch, err);
+    if (status == UM_OK || status == UM_INTERNAL) return status;
+    FAIL(status, err, "%s: a forward of %d rows failed: %s", dev->name, batch->n_rows,
+         status == UM_NO_MEMORY ? "no memory for the scores" : device_fault(dev));
 }
 
 /* ---- The weights' numbers ------------------------------------------------------------------- */

@@ -6,7 +6,6 @@
 #ifndef MODELS_MODEL_H
 #define MODELS_MODEL_H
 
-#include "base/arena.h"
 #include "formats/tensor_catalog.h"
 #include "kernels/ops.h"
 #include "models/transformer.h"
@@ -80,17 +79,22 @@ um_status model_check_weights(const model *m, device *dev, um_progress_fn progre
                               um_error *err);
 /* Makes ready for positions [0, n_positions). Once, before the first forward. */
 um_status model_prepare(model *m, int32_t n_positions, um_error *err);
+/* Packed weights from a file, instead of model_check_weights and model_pack: whoever wrote it has
+ * checked them, and the model's files are the same by size, time and samples. *is_read is false
+ * where the file does not fit: then those two are to do. */
+um_status model_read_packed(model *m, device *dev, const char *path, um_progress_fn progress,
+                            void *user, bool *is_read, um_error *err);
+/* After model_pack. */
+um_status model_write_packed(model *m, device *dev, const char *path, um_error *err);
 /* After model_prepare. is_fast: weights of block types get packed twins, for products with
- * quantized activations; otherwise they are decoded in every product. model_unpack before the
- * device closes. */
+ * quantized activations; otherwise they are decoded in every product. Then weights go where the
+ * device reads them. model_unpack before the device closes. */
 um_status model_pack(model *m, device *dev, bool is_fast, um_progress_fn progress, void *user,
                      um_error *err);
 void model_unpack(model *m, device *dev);
 
-/* Bytes of scratch that a forward of this batch needs; SIZE_MAX where it overflows. */
-size_t model_scratch_bytes(const model *m, device *dev, const model_batch *batch);
-/* See transformer_forward. */
+/* One forward: see transformer_forward. scratch grows where the batch needs more than it holds. */
 um_status model_forward(const model *m, device *dev, const kv_layer *kv, const model_batch *batch,
-                        arena *scratch, um_error *err);
+                        device_scratch *scratch, um_error *err);
 
 #endif

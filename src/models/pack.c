@@ -3,8 +3,10 @@
  * Packed twins of a transformer's weights. One buffer a layer, so that a layer's weights lie
  * together; a task fills some panels.
  */
+#include "models/pack.h"
 #include "base/memory.h"
 #include "kernels/packed.h"
+#include "models/pack_cache.h"
 #include "models/transformer.h"
 
 enum { PANELS_A_TASK = 8 };
@@ -51,14 +53,15 @@ static bool is_expert(const layer_weights *layer, const matrix *w, int32_t n_exp
 static bool round_weights(transformer *t) {
     int32_t n_experts = t->shape.n_experts;
     bool any = can_round(&t->head);
-    t->head.is_rounded = any;
+    if (any) t->head.form = FORM_BF16;
     for (int32_t l = 0; l < t->shape.n_layers; l++) {
         layer_weights *layer = &t->layers[l];
         bool rounds_experts = can_experts(can_round, layer, n_experts);
         matrix *w;
         for (int32_t i = 0; (w = weight_at(layer, i, n_experts)); i++) {
-            w->is_rounded = is_expert(layer, w, n_experts) ? rounds_experts : can_round(w);
-            any |= w->is_rounded;
+            if (is_expert(layer, w, n_experts) ? !rounds_experts : !can_round(w)) continue;
+            w->form = FORM_BF16;
+            any = true;
         }
     }
     return any;
@@ -79,53 +82,87 @@ static void fill_part(void *context, int i_task, int i_worker) {
         packed_fill_panel(w->type, w->data, w->n_out, w->n_in, p, t->to + (size_t)p * panel_bytes);
 }
 
-static void fill(device *dev, matrix *w, unsigned char *to) {
-    fill_task task = {w, to};
-    int n_tasks = (packed_panels(w->n_out) + PANELS_A_TASK - 1) / PANELS_A_TASK;
-    thread_pool_run(dev->pool, fill_part, &task, n_tasks);
-    w->packed = to;
+/* Dequantizing a panel for the tiles takes as long as meeting some ten rows without them: an expert
+ * has two to four of a block's rows, other weights have all of them. */
+static packed_form form_of(const device *dev, bool is_expert) {
+    return dev->has_tiles && !is_expert ? FORM_TILE : FORM_INT8;
 }
 
-/* Packs a layer's weights one after another into `to`; NULL: only adds up their bytes. */
-static size_t pack_layer(transformer *t, device *dev, int32_t i_layer, unsigned char *to) {
+static void bind(device *dev, matrix *w, packed_form form, unsigned char *to, bool is_filled) {
+    fill_task task = {w, to};
+    int n_tasks = (packed_panels(w->n_out) + PANELS_A_TASK - 1) / PANELS_A_TASK;
+    if (!is_filled) thread_pool_run(dev->pool, fill_part, &task, n_tasks);
+    w->packed = to;
+    w->form = form;
+}
+
+/* Binds a layer's weights one after another to `to`; NULL: only adds up their bytes. */
+static size_t bind_layer(transformer *t, device *dev, int32_t i_layer, unsigned char *to,
+                         bool is_filled) {
     layer_weights *layer = &t->layers[i_layer];
     int32_t n_experts = t->shape.n_experts;
     bool packs_experts = can_experts(can_pack, layer, n_experts);
     size_t at = 0;
     matrix *w;
     for (int32_t i = 0; (w = weight_at(layer, i, n_experts)); i++) {
-        if (is_expert(layer, w, n_experts) ? !packs_experts : !can_pack(w)) continue;
-        if (to) fill(dev, w, to + at);
+        bool of_expert = is_expert(layer, w, n_experts);
+        if (of_expert ? !packs_experts : !can_pack(w)) continue;
+        if (to) bind(dev, w, form_of(dev, of_expert), to + at, is_filled);
         at += packed_bytes(w->type, w->n_out, w->n_in);
     }
     return at;
 }
 
-static size_t head_bytes(const transformer *t) {
-    const matrix *w = &t->head;
-    return can_pack(w) ? packed_bytes(w->type, w->n_out, w->n_in) : 0;
+size_t pack_part_bytes(transformer *t, int32_t i_part) {
+    if (i_part < t->shape.n_layers) return bind_layer(t, NULL, i_part, NULL, false);
+    return can_pack(&t->head) ? packed_bytes(t->head.type, t->head.n_out, t->head.n_in) : 0;
+}
+
+void pack_part_bind(transformer *t, device *dev, int32_t i_part, unsigned char *memory,
+                    bool is_filled) {
+    if (i_part < t->shape.n_layers)
+        bind_layer(t, dev, i_part, memory, is_filled);
+    else
+        bind(dev, &t->head, form_of(dev, false), memory, is_filled);
+}
+
+/* What both ways to packed weights begin with; *total: their bytes. */
+static um_status begin(transformer *t, device *dev, size_t *total, um_error *err) {
+    size_t n_parts = (size_t)t->shape.n_layers + 1;
+    if (!t->packed) t->packed = memory_calloc(n_parts, sizeof *t->packed);
+    if (!t->packed) FAIL(UM_NO_MEMORY, err, "no memory for the packed weights' table");
+    *total = 0;
+    for (size_t i = 0; dev->has_int8 && i < n_parts; i++) *total += pack_part_bytes(t, (int32_t)i);
+    t->has_packed = (dev->has_tiles && round_weights(t)) || *total > 0;
+    return UM_OK;
 }
 
 um_status transformer_pack(transformer *t, device *dev, um_progress_fn progress, void *user,
                            um_error *err) {
-    int32_t n_layers = t->shape.n_layers;
-    t->packed = memory_calloc((size_t)n_layers + 1, sizeof *t->packed);
-    if (!t->packed) FAIL(UM_NO_MEMORY, err, "no memory for the packed weights' table");
-    size_t total = head_bytes(t), done = 0;
-    for (int32_t i = 0; i < n_layers; i++) total += pack_layer(t, dev, i, NULL);
-    t->has_packed = (dev->has_bf16 && round_weights(t)) || total > 0;
-    for (int32_t i = 0; i <= n_layers; i++) {
-        size_t n_bytes = i < n_layers ? pack_layer(t, dev, i, NULL) : head_bytes(t);
+    size_t total, done = 0;
+    TRY(begin(t, dev, &total, err));
+    for (int32_t i = 0; total > 0 && i <= t->shape.n_layers; i++) {
+        size_t n_bytes = pack_part_bytes(t, i);
         if (n_bytes == 0) continue;
         TRY(device_alloc(dev, n_bytes, &t->packed[i], err));
-        if (i < n_layers)
-            pack_layer(t, dev, i, t->packed[i]);
-        else
-            fill(dev, &t->head, t->packed[i]);
+        pack_part_bind(t, dev, i, t->packed[i], false);
         done += n_bytes;
         if (progress) progress(user, "packing", (int64_t)done, (int64_t)total);
     }
     return UM_OK;
+}
+
+um_status transformer_read_packed(transformer *t, device *dev, const char *path, uint64_t key,
+                                  um_progress_fn progress, void *user, bool *is_read,
+                                  um_error *err) {
+    size_t total;
+    TRY(begin(t, dev, &total, err));
+    if (total > 0) return pack_cache_read(path, key, t, dev, progress, user, is_read, err);
+    um_error_set(err, UM_INVALID,
+                 "pack_cache: expected weights of a block type (q8_0, q4_k ...); this model has "
+                 "none that are packed");
+    um_error_at(err, "pack_cache", -1);
+    return UM_INVALID;
 }
 
 void transformer_unpack(transformer *t, device *dev) {

@@ -143,7 +143,7 @@ static void fill_part(void *context, int i_task, int i_worker) {
 
 static um_status make_numbers(device *dev, synthetic_memory *memory, dtype type, size_t n,
                               uint64_t seed, void **numbers, um_error *err) {
-    TRY(device_alloc(dev, dtype_size(type, n), numbers, err));
+    TRY(host_block_alloc(dtype_size(type, n), numbers, err));
     memory->buffers[memory->n_used++] = *numbers;
     noise_task task = {*numbers, type, n, seed};
     thread_pool_run(dev->pool, fill_part, &task, (int)((n + PART - 1) / PART));
@@ -241,8 +241,8 @@ um_status synthetic_fill(transformer *t, dtype type, bool has_qk_norm, device *d
     return UM_OK;
 }
 
-void synthetic_free(synthetic_memory *memory, device *dev) {
-    for (int i = 0; i < memory->n_used; i++) device_free(dev, memory->buffers[i]);
+void synthetic_free(synthetic_memory *memory) {
+    for (int i = 0; i < memory->n_used; i++) host_block_free(memory->buffers[i]);
     memory_free(memory->buffers);
     *memory = (synthetic_memory){0};
 }

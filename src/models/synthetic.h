@@ -30,6 +30,6 @@ typedef struct synthetic_memory {
 } synthetic_memory;
 um_status synthetic_fill(transformer *t, dtype type, bool has_qk_norm, device *dev,
                          synthetic_memory *memory, um_error *err);
-void synthetic_free(synthetic_memory *memory, device *dev);
+void synthetic_free(synthetic_memory *memory);
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "models/step_inputs.h"
 
 um_status transformer_build_rope(transformer *t, int32_t n_positions, um_error *err) {
     const transformer_shape *s = &t->shape;
@@ -53,11 +54,11 @@ void transformer_deinit(transformer *t) {
     memset(t, 0, sizeof *t);
 }
 
-/* The buffers of a step; NULL members are not needed by this model. */
+/* The buffers of a step, on the device but for host_ids; NULL members are not needed by this model.
+ */
 typedef struct step_buffers {
     float *x, *normed, *q, *k, *v, *attended, *gate, *up, *out, *weights;
-    int32_t *ids, *score_rows;
-    score_request *requests;
+    int32_t *ids, *host_ids;
     void *op_scratch, *packed;
 } step_buffers;
 
@@ -71,7 +72,7 @@ typedef struct source {
 
 static um_status project(device *dev, float *y, source *from, const matrix *w, const float *bias) {
     const kernel_ops *ops = dev->ops;
-    packed_form form = matrix_form(w);
+    packed_form form = w->form;
     if (form == FORM_FLOAT) return ops->linear(dev, y, from->x, w, bias, from->n_rows);
     if (from->form != form)
         TRY(ops->pack_rows(dev, form, from->packed, from->x, from->n_rows, w->n_in));
@@ -88,16 +89,25 @@ static int32_t widest_inner(const transformer_shape *s) {
     return s->inner > s->shared_inner ? s->inner : s->shared_inner;
 }
 
-static attention_args attention_of(const transformer_shape *s, const model_batch *batch,
-                                   const step_buffers *b, kv_layer kv) {
+/* At least as many positions as any row sees: in steps, so that few numbers come. */
+static int32_t keys_max(const model_batch *batch) {
+    enum { KEYS_STEP = 512 };
+    int32_t n = 0;
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        if (batch->visible_end[i] > n) n = batch->visible_end[i];
+    return (n + KEYS_STEP - 1) / KEYS_STEP * KEYS_STEP;
+}
+
+static attention_args attention_of(const transformer_shape *s, const step_inputs *in,
+                                   int32_t n_rows, const step_buffers *b, kv_layer kv) {
     return (attention_args){
         .q = b->q,
         .out = b->attended,
-        .seq = batch->seq,
-        .visible_end = batch->visible_end,
-        .tables = batch->tables,
+        .seq = in->seq,
+        .visible_end = in->visible_end,
+        .tables = in->tables,
         .kv = kv,
-        .n_rows = batch->n_rows,
+        .n_rows = n_rows,
         .n_heads = s->n_heads,
         .n_kv_heads = s->n_kv_heads,
         .head_dim = s->head_dim,
@@ -106,17 +116,17 @@ static attention_args attention_of(const transformer_shape *s, const model_batch
 }
 
 static route_args route_of(const transformer_shape *s, const moe_weights *moe,
-                           const model_batch *batch, const step_buffers *b) {
+                           const step_inputs *in, int32_t n_rows, const step_buffers *b) {
     return (route_args){
         .x = b->normed,
         .w = moe->router,
         .bias = moe->router_bias,
-        .seq = batch->seq,
-        .positions = batch->positions,
+        .seq = in->seq,
+        .positions = in->positions,
         .score = s->router_score,
         .is_normalised = s->is_router_normalised,
         .is_weight_biased = s->is_router_weight_biased,
-        .n_rows = batch->n_rows,
+        .n_rows = n_rows,
         .n_experts = s->n_experts,
         .n_active = s->n_active,
         .n_group = s->n_group,
@@ -144,14 +154,14 @@ static experts_args experts_of(const transformer_shape *s, const moe_weights *mo
 }
 
 static head_args head_of(const transformer *t, const model_batch *batch, const step_buffers *b,
-                         int32_t n_scored) {
+                         const score_request *requests, int32_t n_scored) {
     return (head_args){
         .x = b->normed,
         .w = t->head,
         .logit_scale = t->shape.logit_scale,
         .n_rows = n_scored,
         .n_requests = batch->n_requests,
-        .requests = b->requests ? b->requests : batch->requests,
+        .requests = requests,
         .forbidden_token = batch->forbidden_token,
         .scores = batch->scores,
     };
@@ -166,19 +176,25 @@ static size_t op_scratch_bytes(const transformer *t, device *dev, const model_ba
     const transformer_shape *s = &t->shape;
     const kernel_ops *ops = dev->ops;
     step_buffers none;
+    step_inputs host_inputs = {.positions = batch->positions,
+                               .seq = batch->seq,
+                               .visible_end = batch->visible_end,
+                               .tables = batch->tables};
     memset(&none, 0, sizeof none);
-    attention_args attention = attention_of(s, batch, &none, (kv_layer){.keys = NULL});
+    attention_args attention =
+        attention_of(s, &host_inputs, batch->n_rows, &none, (kv_layer){.keys = NULL});
+    attention.n_keys_max = keys_max(batch);
     size_t n_bytes = ops->attention_scratch(dev, &attention);
     for (int32_t i = 0; i < s->n_layers; i++) {
         if (!t->layers[i].is_moe) continue;
-        route_args route = route_of(s, &t->layers[i].moe, batch, &none);
+        route_args route = route_of(s, &t->layers[i].moe, &host_inputs, batch->n_rows, &none);
         experts_args experts = experts_of(s, &t->layers[i].moe, batch->n_rows, &none);
         n_bytes = max_bytes(n_bytes, ops->route_scratch(dev, &route));
         n_bytes = max_bytes(n_bytes, ops->experts_scratch(dev, &experts));
         break; /* all expert layers have the same shape */
     }
     if (batch->n_requests) {
-        head_args head = head_of(t, batch, &none, batch->n_rows);
+        head_args head = head_of(t, batch, &none, batch->requests, batch->n_rows);
         n_bytes = max_bytes(n_bytes, ops->head_scratch(dev, &head));
     }
     return n_bytes;
@@ -194,7 +210,7 @@ static size_t packed_bytes_of(const transformer *t, device *dev, int32_t n_rows)
     return n_bytes;
 }
 
-/* Lays the buffers out in the arena, or, with a NULL arena, only adds up their size. */
+/* Lays the device's buffers out in the arena, or, with a NULL arena, only adds up their size. */
 static size_t lay_out(const transformer *t, device *dev, const model_batch *batch, arena *a,
                       step_buffers *b) {
     const transformer_shape *s = &t->shape;
@@ -202,7 +218,7 @@ static size_t lay_out(const transformer *t, device *dev, const model_batch *batc
     size_t q_width = (size_t)s->n_heads * (size_t)s->head_dim;
     size_t kv_width = (size_t)s->n_kv_heads * (size_t)s->head_dim;
     size_t hidden = (size_t)s->hidden, inner = (size_t)widest_inner(s);
-    size_t n_active = (size_t)s->n_active, n_requests = (size_t)batch->n_requests;
+    size_t n_active = (size_t)s->n_active;
     struct piece {
         void **place;
         size_t n, item_bytes;
@@ -218,8 +234,6 @@ static size_t lay_out(const transformer *t, device *dev, const model_batch *batc
         {(void **)&b->out, n_rows, hidden * sizeof(float)},
         {(void **)&b->weights, n_rows, n_active * sizeof(float)},
         {(void **)&b->ids, n_rows, n_active * sizeof(int32_t)},
-        {(void **)&b->score_rows, n_rows, sizeof(int32_t)},
-        {(void **)&b->requests, n_requests, sizeof(score_request)},
         {&b->op_scratch, op_scratch_bytes(t, dev, batch), 1},
         {&b->packed, t->has_packed ? packed_bytes_of(t, dev, batch->n_rows) : 0, 1},
     };
@@ -231,13 +245,26 @@ static size_t lay_out(const transformer *t, device *dev, const model_batch *batc
     return total;
 }
 
-size_t transformer_scratch_bytes(const transformer *t, device *dev, const model_batch *batch) {
+/* The experts that rows have chosen, where they are counted. */
+static size_t host_ids_bytes(const transformer *t, const model_batch *batch) {
+    if (!batch->experts_touched) return 0;
+    return arena_bytes((size_t)batch->n_rows * (size_t)t->shape.n_active, sizeof(int32_t));
+}
+
+um_status transformer_reserve(const transformer *t, device *dev, const model_batch *batch,
+                              device_scratch *scratch, um_error *err) {
     step_buffers ignored;
-    return lay_out(t, dev, batch, NULL, &ignored);
+    size_t place = lay_out(t, dev, batch, NULL, &ignored), host = step_inputs_host_bytes(batch);
+    size_t inputs = step_inputs_place_bytes(batch);
+    if (inputs == SIZE_MAX || host == SIZE_MAX || __builtin_add_overflow(place, inputs, &place) ||
+        __builtin_add_overflow(host, host_ids_bytes(t, batch), &host) || place == SIZE_MAX)
+        FAIL(UM_LIMIT, err, "a forward of %d rows is too large", batch->n_rows);
+    return device_scratch_reserve(scratch, dev, place, host, err);
 }
 
 static um_status attention_block(const transformer *t, const layer_weights *layer, device *dev,
-                                 kv_layer kv, const model_batch *batch, const step_buffers *b) {
+                                 kv_layer kv, const model_batch *batch, const step_inputs *in,
+                                 const step_buffers *b) {
     const transformer_shape *s = &t->shape;
     const kernel_ops *ops = dev->ops;
     int32_t n = batch->n_rows, head_dim = s->head_dim;
@@ -250,13 +277,14 @@ static um_status attention_block(const transformer *t, const layer_weights *laye
         TRY(ops->rms_norm(dev, b->q, b->q, layer->q_norm, n * s->n_heads, head_dim, s->rms_eps));
         TRY(ops->rms_norm(dev, b->k, b->k, layer->k_norm, n * s->n_kv_heads, head_dim, s->rms_eps));
     }
-    TRY(ops->rope(dev, b->q, batch->positions, t->cosines, t->sines, n, s->n_heads, head_dim,
+    TRY(ops->rope(dev, b->q, in->positions, t->cosines, t->sines, n, s->n_heads, head_dim,
                   s->rotary_dim));
-    TRY(ops->rope(dev, b->k, batch->positions, t->cosines, t->sines, n, s->n_kv_heads, head_dim,
+    TRY(ops->rope(dev, b->k, in->positions, t->cosines, t->sines, n, s->n_kv_heads, head_dim,
                   s->rotary_dim));
-    TRY(ops->kv_write(dev, &kv, b->k, b->v, batch->seq, batch->positions, batch->tables, n,
-                      s->n_kv_heads, head_dim));
-    attention_args attention = attention_of(s, batch, b, kv);
+    TRY(ops->kv_write(dev, &kv, b->k, b->v, in->seq, in->positions, in->tables, n, s->n_kv_heads,
+                      head_dim));
+    attention_args attention = attention_of(s, in, n, b, kv);
+    attention.n_keys_max = keys_max(batch);
     TRY(ops->attention(dev, &attention, b->op_scratch));
     source attended = source_of(b, b->attended, n);
     TRY(project(dev, b->out, &attended, &layer->wo.w, layer->wo.bias));
@@ -276,26 +304,30 @@ static um_status plain_mlp(const transformer_shape *s, const mlp_weights *mlp, d
 }
 
 /* Different experts among the ids of all rows. */
-static int32_t count_experts(const route_args *route) {
-    int32_t n_ids = route->n_rows * route->n_active, n = 0;
+static int32_t count_experts(const int32_t *ids, int32_t n_ids) {
+    int32_t n = 0;
     for (int32_t i = 0; i < n_ids; i++) {
         bool is_first = true;
-        for (int32_t j = 0; j < i && is_first; j++) is_first = route->ids[j] != route->ids[i];
+        for (int32_t j = 0; j < i && is_first; j++) is_first = ids[j] != ids[i];
         n += is_first;
     }
     return n;
 }
 
 static um_status mlp_block(const transformer *t, const layer_weights *layer, device *dev,
-                           const model_batch *batch, const step_buffers *b) {
+                           const model_batch *batch, const step_inputs *in, const step_buffers *b) {
     const transformer_shape *s = &t->shape;
     const kernel_ops *ops = dev->ops;
     int32_t n = batch->n_rows;
     TRY(ops->rms_norm(dev, b->normed, b->x, layer->mlp_norm, n, s->hidden, s->rms_eps));
     if (!layer->is_moe) return plain_mlp(s, &layer->mlp, dev, n, b, b->out);
-    route_args route = route_of(s, &layer->moe, batch, b);
+    route_args route = route_of(s, &layer->moe, in, n, b);
     TRY(ops->route(dev, &route, b->op_scratch));
-    if (batch->experts_touched) batch->experts_touched[layer - t->layers] = count_experts(&route);
+    if (batch->experts_touched) {
+        int32_t n_ids = n * s->n_active;
+        TRY(device_read(dev, b->host_ids, b->ids, (size_t)n_ids * sizeof(int32_t)));
+        batch->experts_touched[layer - t->layers] = count_experts(b->host_ids, n_ids);
+    }
     experts_args experts = experts_of(s, &layer->moe, n, b);
     TRY(ops->experts(dev, &experts, b->op_scratch));
     TRY(ops->add(dev, b->x, b->out, (size_t)n * (size_t)s->hidden));
@@ -303,48 +335,67 @@ static um_status mlp_block(const transformer *t, const layer_weights *layer, dev
     return plain_mlp(s, &layer->moe.shared, dev, n, b, b->out);
 }
 
-/* Brings the rows that a request names to the front of `out`, so that norm and head see no other,
- * and renumbers the requests. Returns how many rows there are. */
-static int32_t gather_scored(const transformer_shape *s, const model_batch *batch,
-                             const step_buffers *b) {
-    size_t hidden = (size_t)s->hidden;
-    int32_t n_scored = 0;
-    for (int32_t i = 0; i < batch->n_rows; i++) b->score_rows[i] = -1;
-    for (int32_t i = 0; i < batch->n_requests; i++) {
-        score_request *request = &b->requests[i];
-        *request = batch->requests[i];
-        int32_t *rows[2] = {&request->row, &request->guide_row};
-        for (int j = 0; j < 2; j++) {
-            if (*rows[j] < 0) continue;
-            int32_t *place = &b->score_rows[*rows[j]];
-            if (*place < 0) {
-                memcpy(b->out + (size_t)n_scored * hidden, b->x + (size_t)*rows[j] * hidden,
-                       hidden * sizeof(float));
-                *place = n_scored++;
-            }
-            *rows[j] = *place;
-        }
+/* From the tokens to the normed rows that are scored. */
+static um_status run_layers(const transformer *t, device *dev, const kv_layer *kv,
+                            const model_batch *batch, const step_inputs *in,
+                            const step_buffers *b) {
+    const transformer_shape *s = &t->shape;
+    const kernel_ops *ops = dev->ops;
+    TRY(ops->embed(dev, b->x, &t->embedding, in->tokens, batch->n_rows));
+    for (int32_t i = 0; i < s->n_layers; i++) {
+        TRY(attention_block(t, &t->layers[i], dev, kv[i], batch, in, b));
+        TRY(mlp_block(t, &t->layers[i], dev, batch, in, b));
     }
-    return n_scored;
+    TRY(ops->gather(dev, b->out, b->x, in->scored, in->n_scored, s->hidden));
+    return ops->rms_norm(dev, b->normed, b->out, t->final_norm, in->n_scored, s->hidden,
+                         s->rms_eps);
+}
+
+/* All that run_layers calls operations with: sizes and addresses. */
+typedef struct step_key {
+    const transformer *t;
+    const kv_layer *kv;
+    step_buffers buffers;
+    step_inputs inputs;
+    int32_t n_rows, n_keys_max;
+} step_key;
+
+static um_status run_or_replay(const transformer *t, device *dev, const kv_layer *kv,
+                               const model_batch *batch, const step_inputs *in,
+                               const step_buffers *b) {
+    step_key key;
+    bool is_replayed;
+    memset(&key, 0, sizeof key); /* padding, too: keys are compared byte by byte */
+    key.t = t;
+    key.kv = kv;
+    memcpy(&key.buffers, b, sizeof *b);
+    memcpy(&key.inputs, in, sizeof *in);
+    key.inputs.requests = NULL;
+    key.n_rows = batch->n_rows;
+    key.n_keys_max = keys_max(batch);
+    TRY(device_replay(dev, &key, sizeof key, &is_replayed));
+    if (is_replayed) return UM_OK;
+    return device_replay_end(dev, run_layers(t, dev, kv, batch, in, b));
 }
 
 um_status transformer_forward(const transformer *t, device *dev, const kv_layer *kv,
-                              const model_batch *batch, arena *scratch, um_error *err) {
-    const transformer_shape *s = &t->shape;
-    const kernel_ops *ops = dev->ops;
+                              const model_batch *batch, device_scratch *scratch, um_error *err) {
     step_buffers b;
+    step_inputs in;
     memset(&b, 0, sizeof b);
-    arena_reset(scratch);
-    if (lay_out(t, dev, batch, scratch, &b) > scratch->capacity)
+    memset(&in, 0, sizeof in);
+    arena_reset(&scratch->place);
+    arena_reset(&scratch->host);
+    if (lay_out(t, dev, batch, &scratch->place, &b) > scratch->place.capacity)
         FAIL(UM_INTERNAL, err, "a step needs more scratch than was planned");
-    TRY(ops->embed(dev, b.x, &t->embedding, batch->tokens, batch->n_rows));
-    for (int32_t i = 0; i < s->n_layers; i++) {
-        TRY(attention_block(t, &t->layers[i], dev, kv[i], batch, &b));
-        TRY(mlp_block(t, &t->layers[i], dev, batch, &b));
+    TRY(step_inputs_bring(dev, batch, scratch, &in));
+    if (batch->experts_touched) { /* they are read between operations */
+        b.host_ids = arena_alloc(&scratch->host, host_ids_bytes(t, batch), 1);
+        TRY(run_layers(t, dev, kv, batch, &in, &b));
+    } else {
+        TRY(run_or_replay(t, dev, kv, batch, &in, &b));
     }
     if (!batch->n_requests) return UM_OK;
-    int32_t n_scored = gather_scored(s, batch, &b);
-    TRY(ops->rms_norm(dev, b.normed, b.out, t->final_norm, n_scored, s->hidden, s->rms_eps));
-    head_args head = head_of(t, batch, &b, n_scored);
-    return ops->head(dev, &head, b.op_scratch);
+    head_args head = head_of(t, batch, &b, in.requests, in.n_scored);
+    return dev->ops->head(dev, &head, b.op_scratch);
 }

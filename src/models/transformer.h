@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/arena.h"
+#include "kernels/device_scratch.h"
 #include "kernels/ops.h"
 #include "unmask.h"
 
@@ -65,6 +65,7 @@ typedef struct transformer {
     int32_t n_positions;
     void **packed;   /* [n_layers + 1] packed twins of weights: per layer, then the head's */
     bool has_packed; /* any weight wants activations in another form than float32 */
+    struct placement *placement; /* of place.c; NULL: weights are the host's */
 } transformer;
 
 /* Rows of many sequences that go through the model together. */
@@ -91,15 +92,28 @@ um_status transformer_build_rope(transformer *t, int32_t n_positions, um_error *
  * of a layer are packed all or none. Undone by transformer_unpack, while the device is open. */
 um_status transformer_pack(transformer *t, device *dev, um_progress_fn progress, void *user,
                            um_error *err);
+/* The same from a file that pack_cache_write has written for these weights, see pack_cache_read;
+ * where *is_read is false, transformer_pack is still to do. UM_INVALID where nothing is packed. */
+um_status transformer_read_packed(transformer *t, device *dev, const char *path, uint64_t key,
+                                  um_progress_fn progress, void *user, bool *is_read,
+                                  um_error *err);
 void transformer_unpack(transformer *t, device *dev);
+/* Brings all weights into the memory of a device that has its own; nothing on the CPU. After
+ * transformer_build_rope and transformer_pack. The transformer's pointers are the device's until
+ * transformer_unplace, which also undoes what a failure has left. */
+um_status transformer_place(transformer *t, device *dev, um_progress_fn progress, void *user,
+                            um_error *err);
+void transformer_unplace(transformer *t, device *dev);
 /* The widest row of a block type that is read without a packed twin, 0 where there is none. */
 int32_t transformer_widest_decoded(const transformer *t);
-/* Scratch that a forward of this batch takes of an arena. SIZE_MAX on overflow. */
-size_t transformer_scratch_bytes(const transformer *t, device *dev, const model_batch *batch);
+/* Makes scratch ready for a forward of this batch. UM_LIMIT where its size overflows. */
+um_status transformer_reserve(const transformer *t, device *dev, const model_batch *batch,
+                              device_scratch *scratch, um_error *err);
 /* One forward. kv [n_layers]. Every row's keys and values are written before they are read, so a
- * row sees the rows of its own batch. scratch must hold transformer_scratch_bytes. */
+ * row sees the rows of its own batch. scratch: as transformer_reserve has left it for this batch.
+ * The scores are there when it returns; where nothing is scored, work may still be queued. */
 um_status transformer_forward(const transformer *t, device *dev, const kv_layer *kv,
-                              const model_batch *batch, arena *scratch, um_error *err);
+                              const model_batch *batch, device_scratch *scratch, um_error *err);
 /* Frees what the transformer owns; weights stay the catalog's. */
 void transformer_deinit(transformer *t);
 

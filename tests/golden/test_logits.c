@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Logits against the families' own code: golden.safetensors of each model folder holds input ids
- * and the float32 logits that the reference gave for them. Every tier that this processor has.
+ * and the float32 logits that the reference gave for them. Every tier that this processor has, and
+ * the GPU where there is one, with both precisions.
  *
  * With arguments, checks one other folder: test_logits DIRECTORY TENSOR BLOCK
  */
@@ -16,7 +17,18 @@
 #include "formats/tensor_catalog.h"
 #include "support/recording.h"
 
-static const char *const tiers[] = {"scalar", "avx2", "avx512", "amx"};
+/* Where a model computes. Rounded activations can turn a router that is near a tie to another
+ * expert (llada_moe: 2e-4; where none turns, 1e-5 to 5e-5 are found): the fast precision's limit
+ * leaves room for that. Products by themselves are held to less in tests/kernels. */
+static const struct place {
+    const char *device, *kernels;
+    um_precision precision;
+    double limit;
+} places[] = {
+    {"cpu", "scalar", UM_PRECISION_REFERENCE, 1e-9},  {"cpu", "avx2", UM_PRECISION_REFERENCE, 1e-9},
+    {"cpu", "avx512", UM_PRECISION_REFERENCE, 1e-9},  {"cpu", "amx", UM_PRECISION_REFERENCE, 1e-9},
+    {"cuda:0", "cuda", UM_PRECISION_REFERENCE, 1e-8}, {"cuda:0", "cuda", UM_PRECISION_FAST, 1e-3},
+};
 
 /* Normalised mean square error: |a - b|^2 / |b|^2. */
 static double nmse(const float *a, const float *b, size_t n) {
@@ -54,21 +66,26 @@ static void check(const char *folder, const char *tensor_name, int32_t block_len
     assert_non_null(logits);
     assert_non_null(reference);
     memcpy(reference, expected->data, expected->n_bytes);
-    for (size_t i = 0; i < sizeof tiers / sizeof *tiers; i++) {
-        setenv("UNMASK_CPU", tiers[i], 1);
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        const struct place *at = &places[i];
+        if (strcmp(at->device, "cpu") == 0)
+            setenv("UNMASK_CPU", at->kernels, 1);
+        else
+            unsetenv("UNMASK_CPU");
         um_engine_options options;
         um_engine *engine = NULL;
         um_engine_options_init(&options);
         options.directory = folder;
         options.n_threads = 2;
-        options.precision = UM_PRECISION_REFERENCE;
+        options.device = at->device;
+        options.precision = at->precision;
         um_status status = um_engine_open(&options, &engine, &err);
         if (status == UM_UNSUPPORTED && i > 0) {
-            printf("%s: this processor has no %s\n", folder, tiers[i]);
+            printf("%s: %s\n", folder, err.message);
             continue;
         }
         if (status != UM_OK) fail_msg("%s", err.message);
-        assert_string_equal(um_engine_kernels(engine), tiers[i]);
+        assert_string_equal(um_engine_kernels(engine), at->kernels);
         assert_int_equal(expected->shape[0], n);
         assert_int_equal(expected->shape[1], um_engine_info(engine)->vocab);
         memset(logits, 0, expected->n_bytes);
@@ -77,8 +94,9 @@ static void check(const char *folder, const char *tensor_name, int32_t block_len
             UM_OK)
             fail_msg("%s", err.message);
         double found = nmse(logits, reference, (size_t)expected->n_items);
-        printf("%s %s: NMSE %.2e\n", folder, tiers[i], found);
-        if (!(found <= 1e-9)) fail_msg("%s %s: NMSE %g", folder, tiers[i], found);
+        printf("%s %s: NMSE %.2e\n", folder, at->kernels, found);
+        if (!(found <= at->limit))
+            fail_msg("%s %s: NMSE %g, expected at most %g", folder, at->kernels, found, at->limit);
         um_engine_close(&engine);
     }
     unsetenv("UNMASK_CPU");

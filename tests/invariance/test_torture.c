@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
+#include "support/temp_dir.h"
 #include "unmask.h"
 
 /* What one attempt came to. */
@@ -26,11 +27,13 @@ typedef struct attempt {
     int32_t n_tokens;
 } attempt;
 
-static um_status generate(um_engine *engine, const int32_t *ids, size_t n_ids, const char *policy,
-                          attempt *a, um_error *err) {
+static um_status generate_with(um_engine *engine, const int32_t *ids, size_t n_ids,
+                               const char *policy, um_constraint *constraint, attempt *a,
+                               um_error *err) {
     um_request_options options;
     um_request *request = NULL;
     um_request_options_init(&options);
+    options.constraint = constraint;
     options.prompt = ids;
     options.n_prompt = n_ids;
     options.policy = policy;
@@ -59,6 +62,15 @@ static um_status generate(um_engine *engine, const int32_t *ids, size_t n_ids, c
     return status;
 }
 
+static um_status generate(um_engine *engine, const int32_t *ids, size_t n_ids, const char *policy,
+                          attempt *a, um_error *err) {
+    return generate_with(engine, ids, n_ids, policy, NULL, a, err);
+}
+
+/* A file for packed weights, or NULL; it is removed before a run that is to write it. */
+static const char *pack_cache;
+static bool writes_cache;
+
 /* The whole way from a directory to an answer. */
 static void run(const char *directory, bool has_tokenizer, attempt *a) {
     static const char messages[] = "[{\"role\": \"user\", \"content\": \"What is 123 + 456?\"}]";
@@ -75,6 +87,8 @@ static void run(const char *directory, bool has_tokenizer, attempt *a) {
     options.directory = directory;
     options.n_threads = 2;
     options.cache_tokens = 256;
+    options.pack_cache = pack_cache;
+    if (pack_cache && writes_cache) remove(pack_cache);
     options.prefix_cache = true;
     a->status = UM_OK;
     if (has_tokenizer) {
@@ -161,6 +175,31 @@ static void test_families(void **state) {
     }
 }
 
+/* Packed weights that are written to a file, and that are read from it. */
+static void test_pack_cache(void **state) {
+    (void)state;
+    char model[300], cache[300];
+    temp_dir dir;
+    temp_dir_create(&dir);
+    snprintf(model, sizeof model, "%s/model.gguf", dir.path);
+    snprintf(cache, sizeof cache, "%s/packed", dir.path);
+    um_quantize_options options;
+    um_quantize_result result;
+    um_error err;
+    um_quantize_options_init(&options);
+    options.directory = TEST_DATA_DIR "/models/llada";
+    options.output = model;
+    options.type = "q8_0";
+    if (um_quantize(&options, &result, &err) != UM_OK) fail_msg("%s", err.message);
+    pack_cache = cache;
+    for (int i = 0; i < 4; i++) {
+        writes_cache = i < 2;
+        torture(model, false, UINT64_MAX, 1, i % 2, true);
+    }
+    pack_cache = NULL;
+    temp_dir_destroy(&dir);
+}
+
 /* Every policy, on the model that all of them run on: each allocation of a request, once alone and
  * once with all later ones. Afterwards every page is back and the answer is right. */
 static void test_policies(void **state) {
@@ -200,6 +239,60 @@ static void test_policies(void **state) {
     um_engine_close(&engine);
 }
 
+static um_status constrain(um_engine *engine, const um_tokenizer *tokenizer, attempt *a,
+                           um_error *err) {
+    static const int32_t ids[] = {300, 40, 301};
+    static const char schema[] =
+        "{\"type\": \"object\", \"properties\": {\"a\": {\"enum\": [1, 2.5, \"x\"]}, \"b\": "
+        "{\"$ref\": "
+        "\"#/$defs/s\"}}, \"required\": [\"a\"], \"additionalProperties\": {\"type\": \"null\"}, "
+        "\"$defs\": "
+        "{\"s\": {\"type\": \"array\", \"items\": {\"type\": \"string\", \"maxLength\": 4}}}}";
+    um_constraint *constraint;
+    um_status status =
+        um_constraint_json_schema(tokenizer, schema, sizeof schema - 1, &constraint, err);
+    if (status != UM_OK) return status;
+    status = generate_with(engine, ids, 3, NULL, constraint, a, err);
+    um_constraint_free(&constraint);
+    return status;
+}
+
+/* Each allocation of a constraint and of a request under it, once alone and once with all later
+ * ones. jansson's own allocations are not among them. */
+static void test_constraint(void **state) {
+    (void)state;
+    um_engine_options engine_options;
+    um_engine *engine = NULL;
+    um_tokenizer *tokenizer = NULL;
+    um_error err;
+    attempt good, bad;
+    um_engine_options_init(&engine_options);
+    engine_options.directory = PROJECT_DIR "/models/demo";
+    engine_options.n_threads = 2;
+    engine_options.cache_tokens = 256;
+    assert_int_equal(um_engine_open(&engine_options, &engine, &err), UM_OK);
+    assert_int_equal(um_tokenizer_open(engine_options.directory, &tokenizer, &err), UM_OK);
+    assert_int_equal(constrain(engine, tokenizer, &good, &err), UM_OK);
+    memory_fault_at(0, 0);
+    assert_int_equal(constrain(engine, tokenizer, &good, &err), UM_OK);
+    uint64_t n_allocations = memory_fault_count();
+    assert_true(n_allocations > 40);
+    for (uint64_t n = 1; n <= 2 * n_allocations; n++) {
+        memory_fault_at((n + 1) / 2, n % 2);
+        um_status status = constrain(engine, tokenizer, &bad, &err);
+        memory_fault_at(0, 0);
+        if (status != UM_NO_MEMORY)
+            fail_msg("allocation %d: %s: %s", (int)(n + 1) / 2, um_status_name(status),
+                     err.message);
+        assert_true(strlen(err.message) > 10);
+    }
+    assert_int_equal(constrain(engine, tokenizer, &bad, &err), UM_OK);
+    assert_int_equal(bad.n_tokens, good.n_tokens);
+    assert_memory_equal(bad.tokens, good.tokens, (size_t)good.n_tokens * sizeof(int32_t));
+    um_tokenizer_close(&tokenizer);
+    um_engine_close(&engine);
+}
+
 /* jansson's too: nearly all lie in reading the vocabulary, alike; those are sampled. */
 static void test_json(void **state) {
     (void)state;
@@ -211,8 +304,9 @@ static void test_json(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own),      cmocka_unit_test(test_own_sticky),
-        cmocka_unit_test(test_families), cmocka_unit_test(test_policies),
+        cmocka_unit_test(test_own),        cmocka_unit_test(test_own_sticky),
+        cmocka_unit_test(test_families),   cmocka_unit_test(test_policies),
+        cmocka_unit_test(test_pack_cache), cmocka_unit_test(test_constraint),
         cmocka_unit_test(test_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

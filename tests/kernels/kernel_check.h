@@ -19,20 +19,35 @@
 
 #include "kernels/device.h"
 #include "kernels/ops.h"
+#include "support/mirror.h"
 
-enum { N_TIERS = 4 };
+enum { N_CPU_TIERS = 5, N_TIERS = 6 };
 
 static inline const char *check_tier(int i) {
-    static const char *const names[N_TIERS] = {"scalar", "avx2", "avx512", "amx"};
+    static const char *const names[N_TIERS] = {"scalar", "avx2", "avxvnni",
+                                               "avx512", "amx",  "cuda"};
     return names[i];
+}
+
+/* The GPU, behind a mirror that takes host pointers. UNMASK_TEST_MIRROR names another device to put
+ * there: with "cpu" the mirror itself is tested where there is no GPU. */
+static inline device *check_open_mirror(int n_threads) {
+    const char *name = getenv("UNMASK_TEST_MIRROR");
+    device *dev = NULL;
+    um_error err = {0};
+    um_status status = device_open(name ? name : "cuda:0", n_threads, &dev, &err);
+    if (status == UM_UNSUPPORTED) return NULL;
+    if (status != UM_OK) fail_msg("%s", err.message);
+    return mirror_open(dev);
 }
 
 /* NULL where the machine lacks the tier. */
 static inline device *check_open(const char *tier, int n_threads) {
     device *dev = NULL;
     um_error err = {0};
+    if (strcmp(tier, "cuda") == 0) return check_open_mirror(n_threads);
     setenv("UNMASK_CPU", tier, 1);
-    um_status status = device_open(n_threads, &dev, &err);
+    um_status status = device_open("cpu", n_threads, &dev, &err);
     if (status == UM_UNSUPPORTED) return NULL;
     if (status != UM_OK) fail_msg("%s: %s", tier, err.message);
     assert_string_equal(dev->tier, tier);

@@ -82,6 +82,7 @@ static void make_scene(device *dev, scene *s, const extent *size, kv_type type, 
                        int32_t n_kv, int32_t dim) {
     *s = (scene){.size = *size,
                  .args = {.n_rows = ROWS,
+                          .n_keys_max = size->limits[N_SEQS - 1],
                           .n_heads = n_heads,
                           .n_kv_heads = n_kv,
                           .head_dim = dim,

@@ -10,11 +10,11 @@ static void names_are_checked(void **state) {
     device *dev = NULL;
     um_error err = {0};
     setenv("UNMASK_CPU", "sse9", 1);
-    assert_int_equal(device_open(1, &dev, &err), UM_INVALID);
+    assert_int_equal(device_open("cpu", 1, &dev, &err), UM_INVALID);
     assert_non_null(strstr(err.message, "sse9"));
     assert_null(dev);
     unsetenv("UNMASK_CPU");
-    assert_int_equal(device_open(1, &dev, &err), UM_OK);
+    assert_int_equal(device_open("cpu", 1, &dev, &err), UM_OK);
     assert_non_null(dev->tier);
     device_close(dev);
     device_close(NULL);
@@ -49,7 +49,7 @@ static void faults_are_reported(void **state) {
         device *dev = NULL;
         void *memory = NULL;
         memory_fault_at(at, 0);
-        um_status status = device_open(2, &dev, NULL);
+        um_status status = device_open("cpu", 2, &dev, NULL);
         if (status == UM_OK) {
             status = device_alloc(dev, 100, &memory, NULL);
             if (status == UM_OK) device_free(dev, memory);
@@ -62,9 +62,35 @@ static void faults_are_reported(void **state) {
     }
 }
 
+/* A name that is none, a number that is none, and a build or a machine without a GPU. */
+static void devices_are_named(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"gpu",     "cuda",    "cuda:", "cuda:x",
+                                        "cuda:-1", "cuda:0 ", "CPU",   "cuda:1234"};
+    device *dev = NULL;
+    um_error err;
+    unsetenv("UNMASK_CPU");
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(device_open(wrong[i], 1, &dev, &err), UM_INVALID);
+        assert_non_null(strstr(err.message, wrong[i]));
+        assert_non_null(strstr(err.message, "cuda:N"));
+    }
+    um_status status = device_open("cuda:999", 1, &dev, &err);
+    assert_true(status == UM_UNSUPPORTED || status == UM_INVALID);
+    assert_non_null(strstr(err.message, "cuda:999"));
+    setenv("UNMASK_DEVICE", "nowhere", 1);
+    assert_int_equal(device_open(NULL, 1, &dev, &err), UM_INVALID);
+    assert_string_equal(err.where, "UNMASK_DEVICE");
+    setenv("UNMASK_DEVICE", "cpu", 1);
+    assert_int_equal(device_open("", 1, &dev, &err), UM_OK);
+    assert_string_equal(dev->name, "cpu");
+    device_close(dev);
+    unsetenv("UNMASK_DEVICE");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(names_are_checked),
-                                       cmocka_unit_test(memory_is_zeroed_and_aligned),
-                                       cmocka_unit_test(faults_are_reported)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_are_checked), cmocka_unit_test(memory_is_zeroed_and_aligned),
+        cmocka_unit_test(faults_are_reported), cmocka_unit_test(devices_are_named)};
     return cmocka_run_group_tests_name("device", tests, NULL, NULL);
 }

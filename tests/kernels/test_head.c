@@ -3,6 +3,8 @@
  * The head: every field of a score against float64, all tiers drawing the same tokens, and draws
  * that follow the exact distribution under temperature, top_k, top_p and min_p.
  */
+#include <float.h>
+
 #include "kernel_check.h"
 
 static void run_head(device *dev, const head_args *args) {
@@ -120,6 +122,9 @@ static void check_vocab(device *dev, int32_t vocab, int32_t hidden, dtype type, 
     matrix m = check_matrix(type, vocab, hidden, 1.0f, 29, &owner, &w);
     score_request requests[16];
     float *logits = malloc(16 * (size_t)vocab * sizeof *logits);
+    uint32_t allowed[40];
+    assert_true(vocab <= 40 * 32);
+    for (int32_t i = 0; i < 40; i++) allowed[i] = 0x5A3C0F11u * (uint32_t)(2 * i + 1) | 1;
     for (int i = 0; i < 16; i++) {
         requests[i] = plain_request(i % 8);
         if (i % 3 == 1) requests[i].temperature = 0.3 + 0.2 * i;
@@ -128,6 +133,7 @@ static void check_vocab(device *dev, int32_t vocab, int32_t hidden, dtype type, 
         if (i == 10 || i == 13) requests[i].min_p = 0.05;
         requests[i].logits = logits + (size_t)i * (size_t)vocab;
         requests[i].wants_spread = i % 5 == 1;
+        if (i % 3 == 0 || i % 7 == 3) requests[i].allowed = allowed;
         if (i % 4 == 1) {
             requests[i].guide_row = (i + 3) % 8;
             requests[i].cfg_scale = 0.5f;
@@ -155,6 +161,8 @@ static void check_vocab(device *dev, int32_t vocab, int32_t hidden, dtype type, 
                     u += (double)x[q->guide_row * hidden + k] * (double)w[o * hidden + k] * 0.5;
             }
             l[o] = q->guide_row >= 0 ? u + ((double)q->cfg_scale + 1.0) * (c - u) : c;
+            bool is_allowed = !q->allowed || (allowed[o / 32] >> (o % 32) & 1);
+            if (!is_allowed && (o != forbidden || vocab == 1)) l[o] = -(double)FLT_MAX;
             assert_true(fabs(l[o] - (double)logits[(size_t)i * (size_t)vocab + (size_t)o]) < 2e-5);
             l[o] = (double)logits[(size_t)i * (size_t)vocab + (size_t)o];
         }
@@ -260,8 +268,9 @@ static void draws_follow_the_distribution(void **state) {
     for (int i = 0; i < VOCAB; i++) wide[i] = (double)(l[i] = 2.0f * check_uniform(&seed));
     l[4] = l[7]; /* a tie at some rank */
     wide[4] = wide[7];
-    score_request q[6];
-    for (int i = 0; i < 6; i++) {
+    static const uint32_t allowed = 0x1AAAB5;
+    score_request q[8];
+    for (int i = 0; i < 8; i++) {
         q[i] = plain_request(0);
         q[i].temperature = 0.8;
     }
@@ -274,10 +283,14 @@ static void draws_follow_the_distribution(void **state) {
     q[5].top_k = 3;
     q[5].top_p = 0.75;
     q[5].is_top_p_first = true;
+    q[6].allowed = q[7].allowed = &allowed;
+    q[7].top_k = 4;
     for (int t = 0; t < N_TIERS; t++) {
         device *dev = check_open(check_tier(t), 2);
         if (!dev) continue;
-        for (int i = 0; i < 6; i++) {
+        for (int i = 0; i < 8; i++) {
+            for (int v = 0; v < VOCAB; v++)
+                wide[v] = i >= 6 && !(allowed >> v & 1) ? -(double)FLT_MAX : (double)l[v];
             reference_q(wide, VOCAB, &q[i], 2, p);
             draw_many(dev, l, VOCAB, q[i], DRAWS, 2, drawn);
             check_distribution(dev->tier, drawn, DRAWS, p, VOCAB);

@@ -4,58 +4,7 @@
  * number of rows, threads and outputs; and the specification is near the product in float64 of the
  * decoded weights, as near as 8-bit activations allow. Experts and the head with packed weights.
  */
-#include "kernel_check.h"
-#include "kernels/packed.h"
-#include "quant/encode.h"
-
-static const dtype types[] = {DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
-enum { N_TYPES = sizeof types / sizeof *types };
-
-/* A weight of a block type with its packed twin; free the three. */
-typedef struct weight {
-    matrix w;
-    unsigned char *stored;
-    float *decoded;
-    void *packed;
-} weight;
-
-static weight make_weight(dtype type, int32_t n_out, int32_t n_in, uint64_t seed) {
-    size_t n = (size_t)n_out * (size_t)n_in;
-    weight made = {.decoded = check_floats(n, 0.5f, seed)};
-    made.stored = malloc(dtype_size(type, n) + 1);
-    assert_non_null(made.stored);
-    for (int32_t o = 0; o < n_out; o++) { /* rows of different sizes and means */
-        float *row = made.decoded + (size_t)o * (size_t)n_in;
-        for (int32_t i = 0; i < n_in; i++) row[i] = row[i] * (1.0f + (float)(o % 5)) + 0.1f;
-    }
-    quant_encode(type, made.decoded, NULL, n, made.stored + 1);
-    dtype_decode(type, made.stored + 1, n, made.decoded);
-    made.packed = check_scratch(packed_bytes(type, n_out, n_in));
-    for (int32_t p = 0; p < packed_panels(n_out); p++)
-        packed_fill_panel(type, made.stored + 1, n_out, n_in, p,
-                          (unsigned char *)made.packed + p * packed_panel_bytes(type, n_in));
-    made.w = (matrix){
-        .data = made.stored + 1, .type = type, .n_out = n_out, .n_in = n_in, .packed = made.packed};
-    return made;
-}
-
-static void free_weight(weight *made) {
-    free(made->stored);
-    free(made->decoded);
-    free(made->packed);
-}
-
-static float *multiply(device *dev, const matrix *w, const float *x, const float *bias,
-                       int32_t n_rows) {
-    const kernel_ops *ops = dev->ops;
-    size_t n = (size_t)n_rows * (size_t)w->n_out;
-    float *y = malloc(n * sizeof *y);
-    void *packed = check_scratch(ops->pack_scratch(dev, n_rows, w->n_in));
-    assert_int_equal(ops->pack_rows(dev, matrix_form(w), packed, x, n_rows, w->n_in), UM_OK);
-    assert_int_equal(ops->linear_packed(dev, y, packed, w, bias, n_rows), UM_OK);
-    free(packed);
-    return y;
-}
+#include "packed_check.h"
 
 /* The specification against float64 products of the decoded weights. */
 static void test_near_exact(void **state) {
@@ -97,7 +46,7 @@ static void test_tiers_give_the_same_bits(void **state) {
             memset(x + n_in / 2, 0, 64 * sizeof *x); /* a group of zeros */
             x[1] = 1e-38f;
             float *all = multiply(scalar, &made.w, x, bias, 33);
-            for (int t = 0; t < N_TIERS; t++)
+            for (int t = 0; t < N_CPU_TIERS; t++)
                 for (int n_threads = 1; n_threads <= 2; n_threads++) {
                     device *dev = check_open(check_tier(t), n_threads);
                     if (!dev) continue;
@@ -130,9 +79,10 @@ static void test_extremes(void **state) {
     for (int k = 0; k < N_TYPES; k++) {
         weight made = make_weight(types[k], OUT, IN, 1);
         /* All quants at their ends; scales are left as they are. */
-        unsigned char *quants = made.packed;
-        memset(quants, 0xFF, (size_t)IN / PACKED_GROUP * packed_quant_bytes(types[k]));
-        for (int t = 0; t < N_TIERS; t++) {
+        for (int32_t g = 0; g < IN / PACKED_GROUP; g++)
+            memset((unsigned char *)made.packed + packed_group_at(types[k], IN, g).quants, 0xFF,
+                   packed_quant_bytes(types[k]));
+        for (int t = 0; t < N_CPU_TIERS; t++) {
             device *dev = check_open(check_tier(t), 1);
             if (!dev) continue;
             float *y = multiply(dev, &made.w, x, NULL, ROWS);
@@ -155,7 +105,7 @@ static void test_not_finite(void **state) {
     (void)state;
     enum { ROWS = 6, OUT = 20, IN = 256 };
     weight made = make_weight(DTYPE_Q4_K, OUT, IN, 2);
-    for (int t = 0; t < N_TIERS; t++) {
+    for (int t = 0; t < N_CPU_TIERS; t++) {
         device *dev = check_open(check_tier(t), 1);
         if (!dev) continue;
         float *x = check_floats(ROWS * IN, 1.0f, 4);
@@ -170,25 +120,6 @@ static void test_not_finite(void **state) {
         device_close(dev);
     }
     free_weight(&made);
-}
-
-static float *run_experts(device *dev, const mlp_weights *experts, const float *x,
-                          const int32_t *ids, const float *weights, int32_t n_rows,
-                          int32_t n_active, int32_t n_experts) {
-    int32_t hidden = experts[0].gate.n_in;
-    float *y = malloc((size_t)n_rows * (size_t)hidden * sizeof *y);
-    experts_args args = {.x = x,
-                         .y = y,
-                         .ids = ids,
-                         .weights = weights,
-                         .experts = experts,
-                         .n_rows = n_rows,
-                         .n_active = n_active,
-                         .n_experts = n_experts};
-    void *scratch = check_scratch(dev->ops->experts_scratch(dev, &args));
-    assert_int_equal(dev->ops->experts(dev, &args, scratch), UM_OK);
-    free(scratch);
-    return y;
 }
 
 /* Packed experts against the same experts with float32 activations; a row alone against the batch;
@@ -206,14 +137,14 @@ static void test_experts(void **state) {
         made[e][2] = make_weight(DTYPE_Q8_0, HIDDEN, INNER, 30 + (uint64_t)e);
         packed[e] = (mlp_weights){made[e][0].w, made[e][1].w, made[e][2].w};
         plain[e] = packed[e];
-        plain[e].gate.packed = plain[e].up.packed = plain[e].down.packed = NULL;
+        plain[e].gate.form = plain[e].up.form = plain[e].down.form = FORM_FLOAT;
     }
     for (int i = 0; i < ROWS * ACTIVE; i++) {
         ids[i] = i % ACTIVE ? 4 : i % 7 % 4; /* expert 4 has more rows than a block holds */
         weights[i] = 0.3f + 0.01f * (float)i;
     }
     float *x = check_floats(ROWS * HIDDEN, 0.2f, 1), *first = NULL;
-    for (int t = 0; t < N_TIERS; t++)
+    for (int t = 0; t < N_CPU_TIERS; t++)
         for (int n_threads = 1; n_threads <= 2; n_threads++) {
             device *dev = check_open(check_tier(t), n_threads);
             um_error err;
@@ -253,7 +184,7 @@ static void test_head(void **state) {
     weight made = make_weight(DTYPE_Q6_K, VOCAB, HIDDEN, 9);
     float *x = check_floats(ROWS * HIDDEN, 0.5f, 2);
     static const int32_t rows[REQUESTS] = {18, 2, 7};
-    for (int t = 0; t < N_TIERS; t++) {
+    for (int t = 0; t < N_CPU_TIERS; t++) {
         device *dev = check_open(check_tier(t), 2);
         if (!dev) continue;
         float *y = multiply(dev, &made.w, x, NULL, ROWS);
@@ -326,7 +257,7 @@ static matrix rounded_matrix(int32_t n_out, int32_t n_in, uint64_t seed, uint16_
     assert_non_null(*owner);
     for (size_t i = 0; i < n; i++) (*owner)[i] = dtype_to_bf16(check_uniform(&seed));
     return (matrix){
-        .data = *owner, .type = DTYPE_BF16, .n_out = n_out, .n_in = n_in, .is_rounded = true};
+        .data = *owner, .type = DTYPE_BF16, .n_out = n_out, .n_in = n_in, .form = FORM_BF16};
 }
 
 /* Weights of bfloat16 with rounded activations: tiers near the scalar specification, and bit by bit

@@ -15,7 +15,7 @@ enum { N_PAGES = 8, N_LAYERS = 3, N_KV_HEADS = 2, HEAD_DIM = 4 };
 
 static page_pool *make_pool(device **dev) {
     page_pool *pool = NULL;
-    assert_int_equal(device_open(1, dev, NULL), UM_OK);
+    assert_int_equal(device_open("cpu", 1, dev, NULL), UM_OK);
     assert_int_equal(
         page_pool_create(*dev, KV_F32, N_LAYERS, N_KV_HEADS, HEAD_DIM, N_PAGES, &pool, NULL),
         UM_OK);

@@ -24,7 +24,7 @@ typedef struct fixture {
 
 static fixture open_all(uint64_t hash_mask) {
     fixture f = {0};
-    assert_int_equal(device_open(1, &f.dev, NULL), UM_OK);
+    assert_int_equal(device_open("cpu", 1, &f.dev, NULL), UM_OK);
     assert_int_equal(page_pool_create(f.dev, KV_F32, 1, 1, 4, N_PAGES, &f.pool, NULL), UM_OK);
     assert_int_equal(prefix_index_create(f.pool, hash_mask, &f.index, NULL), UM_OK);
     return f;

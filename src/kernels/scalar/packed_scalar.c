@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/cpu.h"
+#include "kernels/scalar/packed_scalar.h"
 
 static void put_f32(unsigned char *record, int at, int r, float value) {
     memcpy(record + at + 4 * r, &value, sizeof value);
@@ -60,16 +61,6 @@ static void pack(const pack_tile *t) {
                        r);
 }
 
-/* Number i of output o in a group, unsigned. */
-static int32_t number_at(dtype type, const unsigned char *quants, int o, int i) {
-    int quad = i / 4, byte = 4 * o + i % 4;
-    if (type == DTYPE_Q8_0) return quants[64 * quad + byte];
-    int32_t u = quants[64 * (quad / 2) + byte] >> (quad % 2 * 4) & 15;
-    if (type == DTYPE_Q5_K) u |= (quants[256 + byte] >> quad & 1) << 4;
-    if (type == DTYPE_Q6_K) u |= (quants[256 + 64 * (quad / 4) + byte] >> (quad % 4 * 2) & 3) << 4;
-    return u;
-}
-
 static int32_t sum_of(dtype type, const unsigned char *quants, const unsigned char *record, int r,
                       int o, int first, int n) {
     int32_t sum = 0;
@@ -78,22 +69,13 @@ static int32_t sum_of(dtype type, const unsigned char *quants, const unsigned ch
     return sum;
 }
 
-static float half_at(const unsigned char *halves, int o) {
-    uint16_t bits;
-    memcpy(&bits, halves + 2 * o, sizeof bits);
-    return dtype_from_f16(bits);
-}
-
 static float product(const packed_tile *t, int r, int o) {
-    size_t quant_bytes = packed_quant_bytes(t->type);
-    const unsigned char *scales = t->panel + (size_t)t->n_groups * quant_bytes;
-    const unsigned char *supers = scales + (size_t)t->n_groups * PACKED_SCALE_BYTES;
     float y = 0.0f;
     for (int32_t g = 0; g < t->n_groups; g++) {
-        const unsigned char *quants = t->panel + (size_t)g * quant_bytes;
+        packed_group at = packed_group_at(t->type, t->n_groups * PACKED_GROUP, g);
+        const unsigned char *quants = t->panel + at.quants;
+        const unsigned char *scale = t->panel + at.scale, *super = t->panel + at.super;
         const unsigned char *record = t->records + (size_t)g * RECORD_BYTES;
-        const unsigned char *scale = scales + (size_t)g * PACKED_SCALE_BYTES;
-        const unsigned char *super = supers + (size_t)(g / PACKED_SUPER) * PACKED_SUPER_BYTES;
         float d = get_f32(record, RECORD_D, r);
         if (t->type == DTYPE_Q6_K) {
             for (int half = 0; half < 2; half++) {
@@ -135,12 +117,6 @@ static void pack_bf16(const pack_tile *t) {
                     t->records + (size_t)g * RECORD_BF16_BYTES + 64 * (i / 2) + 4 * r + 2 * (i % 2),
                     &bits, sizeof bits);
             }
-}
-
-static float bf16_at(const unsigned char *numbers, size_t i) {
-    uint16_t bits;
-    memcpy(&bits, numbers + 2 * i, sizeof bits);
-    return dtype_from_bf16(bits);
 }
 
 static void matmul_bf16(const bf16_tile *t) {

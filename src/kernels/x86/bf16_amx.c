@@ -10,26 +10,9 @@
 
 #include "kernels/cpu.h"
 #include "kernels/x86/math_avx512.h"
+#include "kernels/x86/tiles_amx.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
-enum { TILE = 16, PREFETCH = 512 };
-
-typedef struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_config;
-
-/* Assembly, since gcc 12's own _tile_loadconfig names 8 of the 64 bytes as read. */
-static void configure(void) {
-    tile_config config = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        config.rows[i] = TILE;
-        config.row_bytes[i] = 64;
-    }
-    __asm__ volatile("ldtilecfg %0" ::"m"(config));
-}
+enum { PREFETCH = 512 };
 
 static void pack(const pack_tile *t) {
     for (int32_t r = 0; r < t->n_rows; r++)
@@ -137,7 +120,7 @@ INLINE void panel(const bf16_tile *t, int32_t oa, int32_t ob, int32_t block, boo
 
 /* The last outputs are met by tiles that reach back: what those give again is the same. */
 static void matmul(const bf16_tile *t) {
-    configure();
+    configure_tiles();
     int32_t n_blocks = packed_blocks(t->n_rows), last = t->n_outs - TILE;
     for (int32_t o = 0; o < t->n_outs; o += 2 * TILE) {
         int32_t oa = o < last ? o : last, ob = o + TILE < last ? o + TILE : last;
@@ -150,7 +133,7 @@ static void matmul(const bf16_tile *t) {
 
 /* The limit: four tiles of sums that no store interrupts. */
 static int64_t burn(int64_t n_rounds) {
-    configure();
+    configure_tiles();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -169,9 +152,9 @@ static int64_t burn(int64_t n_rounds) {
     return 4 * 2 * TILE * TILE * PACKED_GROUP * n_rounds;
 }
 
-void packed_fill_amx(cpu_kernels *k) {
+void bf16_fill_amx(cpu_kernels *k) {
     k->burn_bf16 = burn;
     k->pack_bf16 = pack;
     k->matmul_bf16 = matmul;
-    k->has_bf16 = true;
+    k->has_tiles = true;
 }

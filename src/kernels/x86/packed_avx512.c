@@ -122,7 +122,7 @@ INLINE void tile_of(const packed_tile *t, dtype type, const int n_rows) {
                                : type == DTYPE_Q5_K ? 320
                                : type == DTYPE_Q6_K ? 384
                                                     : 256;
-    const unsigned char *w = t->panel, *record = t->records;
+    const unsigned char *w = t->panel + PACKED_HEADER_BYTES, *record = t->records;
     const unsigned char *scales = w + (size_t)t->n_groups * quant_bytes;
     const unsigned char *supers = scales + (size_t)t->n_groups * PACKED_SCALE_BYTES;
     __m512 y[PACKED_ROWS], dw = _mm512_setzero_ps(), dmin = _mm512_setzero_ps();

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The GPU as a device: its stream, and what its operations in C share.
+ */
+#ifndef KERNELS_CUDA_DEVICE_H
+#define KERNELS_CUDA_DEVICE_H
+
+#include "kernels/cuda/cuda_launch.h"
+#include "kernels/device_kind.h"
+#include "kernels/head_merge.h"
+#include "kernels/ops.h"
+
+/* Requests of the head that share one product; bounds its scratch. */
+enum { CUDA_HEAD_REQUESTS = 128 };
+/* Steps that are kept. */
+enum { CUDA_GRAPHS = 16 };
+
+/* What a chunk of the head's requests sends to the device, in one copy. */
+typedef struct cuda_head_inputs {
+    cuda_head_request requests[CUDA_HEAD_REQUESTS];
+    int32_t rows[2 * CUDA_HEAD_REQUESTS]; /* of x, that requests name, each once */
+} cuda_head_inputs;
+
+typedef struct cuda_graph {
+    unsigned char key[DEVICE_KEY_BYTES];
+    size_t key_bytes;
+    uint64_t last_use;    /* 0: an empty place */
+    cudaGraphExec_t exec; /* NULL: seen once, not recorded */
+} cuda_graph;
+
+typedef struct cuda_device {
+    device base;
+    device *host; /* owned: its pool and its kernels finish the head */
+    char name[16];
+    int i_device, n_multiprocessors;
+    cudaStream_t stream;
+    char fault[256]; /* of the driver, "" while all is well */
+    cuda_head_inputs head_inputs;
+    head_partial *partials; /* host, partials_capacity; grows */
+    float *stored;          /* host, stored_capacity; grows */
+    size_t partials_capacity, stored_capacity;
+    cuda_graph graphs[CUDA_GRAPHS];
+    cuda_graph *recording; /* NULL: launches run as they come */
+    uint64_t n_graph_uses;
+} cuda_device;
+
+static inline cuda_device *cuda_of(device *dev) {
+    return (cuda_device *)dev;
+}
+
+/* UM_OK, or UM_DEVICE and the driver's words in `fault`. */
+um_status cuda_check(cuda_device *cuda, cudaError_t error);
+/* The same for whatever was launched last. */
+um_status cuda_check_launch(cuda_device *cuda);
+
+extern const kernel_ops cuda_ops;
+
+um_status cuda_replay(device *dev, const void *key, size_t n_bytes, bool *is_replayed);
+um_status cuda_replay_end(device *dev, um_status status);
+void cuda_graphs_destroy(cuda_device *cuda);
+
+um_status cuda_measure_limits(device *dev, device_limits *limits, um_error *err);
+size_t cuda_head_scratch(const device *dev, const head_args *args);
+um_status cuda_head(device *dev, const head_args *args, void *scratch);
+
+#endif

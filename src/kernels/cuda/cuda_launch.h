@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The seam between C and CUDA: launchers with plain arguments, each in the .cu file of its stem.
+ * They queue work on a stream and return; pointers are addresses of the device. What cannot be
+ * launched is found by cudaGetLastError, which the caller looks at (cuda_check).
+ */
+#ifndef KERNELS_CUDA_LAUNCH_H
+#define KERNELS_CUDA_LAUNCH_H
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- rows_cuda.cu ----------------------------------------------------------------------------
+ */
+
+/* type: a dtype's number. */
+void cuda_launch_embed(cudaStream_t stream, int type, float *y, const void *table,
+                       const int32_t *tokens, int32_t n_rows, int32_t n_in);
+void cuda_launch_rms_norm(cudaStream_t stream, float *y, const float *x, const float *gain,
+                          int32_t n_rows, int32_t dim, float eps);
+void cuda_launch_rope(cudaStream_t stream, float *x, const int32_t *positions, const float *cosines,
+                      const float *sines, int32_t n_rows, int32_t n_heads, int32_t head_dim,
+                      int32_t rotary_dim);
+void cuda_launch_swiglu(cudaStream_t stream, float *y, const float *gate, const float *up,
+                        size_t n);
+void cuda_launch_add(cudaStream_t stream, float *y, const float *x, size_t n);
+void cuda_launch_gather(cudaStream_t stream, float *y, const float *x, const int32_t *rows,
+                        int32_t n_rows, int32_t dim);
+/* To bfloat16, nearest, ties to even. */
+void cuda_launch_round(cudaStream_t stream, uint16_t *y, const float *x, size_t n);
+
+/* ---- product_cuda.cu, mma_cuda.cu ------------------------------------------------------------
+ */
+
+/* y[r, o] = sum_i x[r, i] w[o, i] + bias[o]. With `first` there are n_groups weights, one behind
+ * the other at w_stride bytes, and rows first[g] .. first[g + 1] - 1 of y are those of weight g;
+ * row r of y then takes row x_rows[r] of x (x_rows NULL: r). */
+typedef struct cuda_product {
+    float *y;
+    const void *x; /* f32, or bfloat16 bits for cuda_launch_mma */
+    const int32_t *x_rows, *first;
+    const void *w;
+    const float *bias;
+    size_t w_stride;
+    int32_t n_rows, n_in, n_out, n_groups;
+} cuda_product;
+
+/* Any type of weight, float32 activations, float32 sums. */
+void cuda_launch_product(cudaStream_t stream, int type, const cuda_product *p);
+/* Weights and activations of bfloat16, float32 sums on the tensor cores; n_in % 32 == 0, n_out % 16
+ * == 0, 16-byte aligned. */
+void cuda_launch_mma(cudaStream_t stream, const cuda_product *p);
+/* y[r] = bfloat16 of silu(gate) * up, gate at p->w, up at w_up with the same stride; y [.., n_out]
+ * bfloat16. Otherwise as cuda_launch_mma. */
+void cuda_launch_mma_gated(cudaStream_t stream, const cuda_product *p, const void *w_up,
+                           uint16_t *y);
+
+/* ---- attention_cuda.cu -----------------------------------------------------------------------
+ */
+
+/* Tables are [n_seqs] kv_table, whose pages are addresses of the device, too. */
+typedef struct cuda_cache {
+    void *keys, *values;
+    int type; /* a kv_type's number */
+    int32_t n_kv_heads, head_dim;
+    size_t part_bytes;
+} cuda_cache;
+
+void cuda_launch_kv_write(cudaStream_t stream, const cuda_cache *cache, const float *k,
+                          const float *v, const int32_t *seq, const int32_t *positions,
+                          const void *tables, int32_t n_rows);
+
+enum { CUDA_SPLIT = 128 }; /* positions of a split: a whole number of pages */
+
+/* states [n_rows, n_heads, n_splits, head_dim + 2]. head_dim at most 256. */
+void cuda_launch_attention(cudaStream_t stream, const cuda_cache *cache, float *out, const float *q,
+                           const int32_t *seq, const int32_t *visible_end, const void *tables,
+                           int32_t n_rows, int32_t n_heads, int32_t n_splits, float scale,
+                           float *states);
+
+/* ---- moe_cuda.cu -----------------------------------------------------------------------------
+ */
+
+typedef struct cuda_route {
+    float *scores, *biased; /* [n_rows, n_experts]; scores hold logits when it is launched */
+    float *block_best;      /* [n_rows, n_experts] */
+    unsigned char *stays;   /* [n_rows, n_experts] */
+    const float *bias;      /* or NULL */
+    const int32_t *seq, *positions;
+    int32_t *ids;
+    float *weights;
+    int32_t n_rows, n_experts, n_active, n_group, topk_group, n_block_experts, block_len;
+    float scale;
+    bool is_softmax, is_normalised, is_weight_biased;
+} cuda_route;
+
+void cuda_launch_route(cudaStream_t stream, const cuda_route *r);
+
+/* Sorts slots (row, k) by expert: first [n_experts + 1], row_of [n_slots] by place, place_of
+ * [n_slots] by slot. */
+void cuda_launch_sort(cudaStream_t stream, const int32_t *ids, int32_t *first, int32_t *row_of,
+                      int32_t *place_of, int32_t n_slots, int32_t n_active, int32_t n_experts);
+/* y[r] = sum over k of weights[r, k] * down[place_of[r, k]], in the order of k. */
+void cuda_launch_combine(cudaStream_t stream, float *y, const float *down, const float *weights,
+                         const int32_t *place_of, int32_t n_rows, int32_t n_active, int32_t hidden);
+
+/* ---- head_cuda.cu ----------------------------------------------------------------------------
+ */
+
+enum { CUDA_HEAD_TILE = 4096 }; /* vocabulary tile; part of the results' bits */
+
+/* A score_request, as the device reads it. */
+typedef struct cuda_head_request {
+    double temperature; /* 0: nothing is drawn on the device */
+    uint32_t key[2];    /* Philox: seed and request mixed */
+    uint32_t position, step;
+    int32_t row, guide_row, removed, watched[2];
+    float cfg_scale, inverse_temperature;
+    int32_t stored; /* place in `stored`, or -1 */
+} cuda_head_request;
+
+/* head_partial of kernels/head_merge.h; cuda_head.c asserts that they agree. */
+typedef struct cuda_head_partial {
+    struct {
+        float top;
+        double sum, sum_logits;
+        bool is_finite;
+    } all;
+    struct {
+        float max, second;
+        int32_t i_max;
+    } allowed;
+    float forbidden, watched[2];
+    double tempered;
+    struct {
+        double key;
+        int32_t token;
+        float logit;
+    } drawn;
+} cuda_head_partial;
+
+/* Guides logits [.., vocab] request by request and reduces them tile by tile to partials
+ * [n_requests, n_tiles]. stored [.., vocab]: logits after guidance and removal. */
+void cuda_launch_head(cudaStream_t stream, const float *logits, const cuda_head_request *requests,
+                      int32_t n_requests, int32_t vocab, float logit_scale, int32_t forbidden,
+                      cuda_head_partial *partials, float *stored);
+
+/* ---- limits_cuda.cu --------------------------------------------------------------------------
+ */
+
+/* Reads n_bytes once; sum [1]. */
+void cuda_launch_read(cudaStream_t stream, const void *memory, size_t n_bytes, uint64_t *sum);
+/* Run n_rounds on every multiprocessor; sink [1]. Return operations. */
+double cuda_launch_burn_f32(cudaStream_t stream, int n_multiprocessors, int n_rounds, float *sink);
+double cuda_launch_burn_bf16(cudaStream_t stream, int n_multiprocessors, int n_rounds, float *sink);
+double cuda_launch_burn_int8(cudaStream_t stream, int n_multiprocessors, int n_rounds, float *sink);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

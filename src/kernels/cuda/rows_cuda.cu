@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Operations on rows one by one: embedding, norm, rotation, gates, sums, rounding.
+ */
+#include "kernels/cuda/decode.cuh"
+
+enum { FLAT_THREADS = 256 };
+
+static unsigned flat_blocks(size_t n) {
+    return (unsigned)((n + FLAT_THREADS - 1) / FLAT_THREADS);
+}
+
+template <int TYPE>
+static __global__ void embed(float *y, const void *table, const int32_t *tokens, int32_t n_in,
+                             size_t row_bytes) {
+    const void *row = (const char *)table + (size_t)tokens[blockIdx.x] * row_bytes;
+    for (int i = (int)threadIdx.x; i < n_in; i += (int)blockDim.x)
+        y[(size_t)blockIdx.x * (size_t)n_in + (size_t)i] = weight_at<TYPE>(row, i);
+}
+
+/* One warp a row: each lane adds its numbers in order, then the lanes are added pairwise. */
+static __global__ void norm_short(float *y, const float *x, const float *gain, int32_t n_rows,
+                                  int32_t dim, float eps) {
+    int row = (int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), lane = threadIdx.x % 32;
+    if (row >= n_rows) return;
+    x += (size_t)row * (size_t)dim;
+    y += (size_t)row * (size_t)dim;
+    float sum = 0.0f;
+    for (int i = lane; i < dim; i += 32) sum = fmaf(x[i], x[i], sum);
+    sum = warp_sum(sum);
+    float inverse = 1.0f / sqrtf(sum / (float)dim + eps);
+    for (int i = lane; i < dim; i += 32) y[i] = x[i] * inverse * gain[i];
+}
+
+/* One block a row. */
+static __global__ void norm_long(float *y, const float *x, const float *gain, int32_t dim,
+                                 float eps) {
+    __shared__ float parts[32];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, n_warps = (int)blockDim.x / 32;
+    x += (size_t)blockIdx.x * (size_t)dim;
+    y += (size_t)blockIdx.x * (size_t)dim;
+    float sum = 0.0f;
+    for (int i = (int)threadIdx.x; i < dim; i += (int)blockDim.x) sum = fmaf(x[i], x[i], sum);
+    sum = warp_sum(sum);
+    if (lane == 0) parts[warp] = sum;
+    __syncthreads();
+    sum = warp_sum(lane < n_warps ? parts[lane] : 0.0f);
+    float inverse = 1.0f / sqrtf(sum / (float)dim + eps);
+    for (int i = (int)threadIdx.x; i < dim; i += (int)blockDim.x) y[i] = x[i] * inverse * gain[i];
+}
+
+static __global__ void rope(float *x, const int32_t *positions, const float *cosines,
+                            const float *sines, int32_t n_rows, int32_t n_heads, int32_t head_dim,
+                            int32_t half) {
+    size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= (size_t)n_rows * (size_t)n_heads * (size_t)half) return;
+    int i = (int)(at % (size_t)half);
+    size_t head = at / (size_t)half, row = head / (size_t)n_heads;
+    size_t angle = (size_t)positions[row] * (size_t)half + (size_t)i;
+    float *to = x + head * (size_t)head_dim + i;
+    float a = to[0], b = to[half], c = cosines[angle], s = sines[angle];
+    to[0] = __fsub_rn(__fmul_rn(a, c), __fmul_rn(b, s));
+    to[half] = __fadd_rn(__fmul_rn(b, c), __fmul_rn(a, s));
+}
+
+static __global__ void swiglu(float *y, const float *gate, const float *up, size_t n) {
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+}
+
+static __global__ void add(float *y, const float *x, size_t n) {
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) y[i] += x[i];
+}
+
+static __global__ void gather(float *y, const float *x, const int32_t *rows, int32_t dim) {
+    x += (size_t)rows[blockIdx.x] * (size_t)dim;
+    y += (size_t)blockIdx.x * (size_t)dim;
+    for (int i = (int)threadIdx.x; i < dim; i += (int)blockDim.x) y[i] = x[i];
+}
+
+static __global__ void round_all(uint16_t *y, const float *x, size_t n) {
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) y[i] = to_bf16(x[i]);
+}
+
+/* ---- Launchers --------------------------------------------------------------------------------
+ */
+
+extern "C" void cuda_launch_embed(cudaStream_t stream, int type, float *y, const void *table,
+                                  const int32_t *tokens, int32_t n_rows, int32_t n_in) {
+    size_t bytes = weight_row_bytes(type, n_in);
+#define CASE(TYPE)                                                                        \
+    case TYPE:                                                                            \
+        embed<TYPE><<<(unsigned)n_rows, 256, 0, stream>>>(y, table, tokens, n_in, bytes); \
+        break;
+    switch (type) {
+        CASE(W_F32)
+        CASE(W_F16)
+        CASE(W_BF16)
+        CASE(W_Q8_0)
+        CASE(W_Q4_0)
+        CASE(W_Q4_K)
+        CASE(W_Q5_K)
+        CASE(W_Q6_K)
+    }
+#undef CASE
+}
+
+extern "C" void cuda_launch_rms_norm(cudaStream_t stream, float *y, const float *x,
+                                     const float *gain, int32_t n_rows, int32_t dim, float eps) {
+    if (dim <= 512)
+        norm_short<<<(unsigned)((n_rows + 7) / 8), 256, 0, stream>>>(y, x, gain, n_rows, dim, eps);
+    else
+        norm_long<<<(unsigned)n_rows, 512, 0, stream>>>(y, x, gain, dim, eps);
+}
+
+extern "C" void cuda_launch_rope(cudaStream_t stream, float *x, const int32_t *positions,
+                                 const float *cosines, const float *sines, int32_t n_rows,
+                                 int32_t n_heads, int32_t head_dim, int32_t rotary_dim) {
+    size_t n = (size_t)n_rows * (size_t)n_heads * (size_t)(rotary_dim / 2);
+    rope<<<flat_blocks(n), FLAT_THREADS, 0, stream>>>(x, positions, cosines, sines, n_rows, n_heads,
+                                                      head_dim, rotary_dim / 2);
+}
+
+extern "C" void cuda_launch_swiglu(cudaStream_t stream, float *y, const float *gate,
+                                   const float *up, size_t n) {
+    swiglu<<<flat_blocks(n), FLAT_THREADS, 0, stream>>>(y, gate, up, n);
+}
+
+extern "C" void cuda_launch_add(cudaStream_t stream, float *y, const float *x, size_t n) {
+    add<<<flat_blocks(n), FLAT_THREADS, 0, stream>>>(y, x, n);
+}
+
+extern "C" void cuda_launch_gather(cudaStream_t stream, float *y, const float *x,
+                                   const int32_t *rows, int32_t n_rows, int32_t dim) {
+    gather<<<(unsigned)n_rows, 256, 0, stream>>>(y, x, rows, dim);
+}
+
+extern "C" void cuda_launch_round(cudaStream_t stream, uint16_t *y, const float *x, size_t n) {
+    round_all<<<flat_blocks(n), FLAT_THREADS, 0, stream>>>(y, x, n);
+}
