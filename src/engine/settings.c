@@ -176,10 +176,17 @@ static um_status check_constraint(const um_model_info *info, const um_request_op
     if (o->logits_eos_inf)
         return settings_refuse(err, "constraint",
                                "does not go with logits_eos_inf: it needs the end-of-text token");
-    if (o->min_tokens > 0 || o->n_stop_tokens > 0)
-        return settings_refuse(err, "constraint",
-                               "does not go with min_tokens and stop_tokens: the document ends "
-                               "where it is complete");
+    /* Each could leave a position no token, or end the text inside the document. */
+    if (o->min_tokens || o->n_stop_tokens)
+        return settings_refuse(
+            err, "constraint",
+            "does not go with min_tokens or stop_tokens: the document says where "
+            "the answer ends");
+    for (int32_t i = 0; i < o->n_logit_bias; i++)
+        if (o->logit_bias[i].bias == -INFINITY)
+            return settings_refuse(err, "constraint",
+                                   "does not go with a logit_bias of minus infinity: the document "
+                                   "may need the token");
     if (!info->n_stop_tokens)
         return settings_refuse(err, "constraint",
                                "the model names no token that ends the text after the document");
@@ -249,11 +256,11 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
         return UM_LIMIT;
     }
     TRY(settings_find_policy(info, o, s, err));
+    TRY(logit_rules_check(info, o, err));
     TRY(check_constraint(info, o, s, err));
     TRY(resolve_unit(info, o, s, err));
     TRY(settings_fill_params(info, traits, o, s, err));
     TRY(resolve_sampling(info, o, s, err));
-    TRY(logit_rules_check(info, o, err));
     TRY(resolve_end_tokens(info, o, s, err));
     TRY(resolve_cache(o, s, err));
     return resolve_fold(traits, o, s, err);

@@ -190,8 +190,9 @@ typedef struct score_request {
     const uint32_t *allowed;
 } score_request;
 
-/* Of the logits l of a row (after guidance and adjustments), with p = softmax(l) over the whole
- * vocabulary: token              argmax of l, without the forbidden token; ties go to the lower id
+/* Of the logits l of a row (after guidance, adjustments and removal), with p = softmax(l) over the
+ * whole vocabulary:
+ *   token              argmax of l, without the forbidden token; ties go to the lower id
  *   logit, log_sum_exp l[token], log sum exp l
  *   probability        p[token] = exp(l[token] - log_sum_exp)
  *   second_probability p of the second-best token (forbidden one left out)
