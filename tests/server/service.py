@@ -91,10 +91,13 @@ class Service:
     def raw(self, data, half_close=False):
         """Sends bytes; returns what comes back until the server closes."""
         with socket.create_connection((self.host, self.port), timeout=60) as s:
-            s.sendall(data)
-            if half_close:
-                s.shutdown(socket.SHUT_WR)
             parts = []
+            try:
+                s.sendall(data)
+                if half_close:
+                    s.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass # the server has closed already; what it said before is read below
             while True:
                 try:
                     part = s.recv(65536)
