@@ -39,8 +39,10 @@ check: deps
 # Tests of code that knows no threads: nothing there can race. The live view is one of them: it draws
 # in the thread that reads events, over an engine that cli_test_run drives as well. Quantizing races
 # nowhere either (seen once, in two minutes); its files are compared over numbers of threads instead.
-ONE_THREAD := ^(replay_.*|cli_test_(usage|tokenize|watch|quantize)|test_(canvas|chat_template|detokenizer|dtype|families|family_configs|hf_config|jinja|$\
-    policy|policy_draws|safetensors|tensor_catalog|tokenizer|tokenizer_errors))$$
+# The last ones take minutes there and bring no threads of their own to the pool's, which test_invariance,
+# test_host_threads and the server's load drive; once, all of them ran without a finding (test_constraint in 14 minutes).
+ONE_THREAD := ^(replay_.*|cli_test_(usage|tokenize|watch|quantize|constraint|svg|bench|pack_cache|policy|run)|server_test_routes|test_(constraint|logit_rules|schedule|torture|head|policy_traces|canvas|chat_template|detokenizer|dtype|families|family_configs|hf_config|jinja|$\
+    policy|policy_draws|json_schema|partial_fill|prefix_index|choice|safetensors|tensor_catalog|tokenizer|tokenizer_errors))$$
 
 # The suite twice more: memory and undefined behaviour, then data races.
 check-sanitizers: deps

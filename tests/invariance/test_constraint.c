@@ -133,23 +133,25 @@ static void base_options(const schema_case *s, um_request_options *o) {
     o->max_tokens = 64;
 }
 
-/* Ten schemas and any object, 50 seeds each; max_tokens from the shortest document on. */
+/* Ten schemas and any object, 50 seeds each (8 under sanitizers); max_tokens from the shortest
+ * document on. */
 static void test_schemas(void **state) {
     (void)state;
     static recording r[2 * N_BATCH];
     um_request_options o[2 * N_BATCH];
     um_engine *engine = recording_open(DEMO, 2, 16384);
+    const int n_seeds = TEST_IS_SAMPLED ? 8 : 2 * N_BATCH;
     int n_cut = 0, n_different = 0;
     for (int i = 0; i <= N_SCHEMAS; i++) {
-        for (int seed = 0; seed < 2 * N_BATCH; seed++) {
+        for (int seed = 0; seed < n_seeds; seed++) {
             base_options(&schemas[i], &o[seed]);
             o[seed].threshold = 0.5;
             o[seed].temperature = 0.7;
             o[seed].seed = (uint64_t)seed;
             o[seed].max_tokens = schemas[i].shortest + seed;
         }
-        recording_run(engine, o, 2 * N_BATCH, r);
-        for (int seed = 0; seed < 2 * N_BATCH; seed++) {
+        recording_run(engine, o, n_seeds, r);
+        for (int seed = 0; seed < n_seeds; seed++) {
             char what[64];
             snprintf(what, sizeof what, "seed %d", seed);
             check_answer(&schemas[i], &r[seed], what);
@@ -158,11 +160,11 @@ static void test_schemas(void **state) {
                                     memcmp(r[seed].tokens, r[0].tokens,
                                            (size_t)r[0].n_tokens * sizeof(int32_t)) != 0);
         }
-        for (int seed = 0; seed < 2 * N_BATCH; seed++) recording_free(&r[seed]);
+        for (int seed = 0; seed < n_seeds; seed++) recording_free(&r[seed]);
     }
     /* Some end at max_tokens, and they are not all the same document. */
-    assert_true(n_cut > 20 && n_cut < 540);
-    assert_true(n_different > 300);
+    assert_true(TEST_IS_SAMPLED || (n_cut > 20 && n_cut < 540));
+    assert_true(n_different > (TEST_IS_SAMPLED ? 20 : 300));
     um_engine_close(&engine);
 }
 
