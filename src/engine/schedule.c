@@ -178,13 +178,17 @@ static bool end_cancelled(um_engine *engine) {
     return has_acted;
 }
 
+static int32_t count_running(const um_engine *engine) {
+    int32_t n = 0;
+    for (const um_request *r = engine->requests; r; r = r->next) n += is_running(r);
+    return n;
+}
+
 static bool admit(um_engine *engine) {
     bool has_acted = false;
-    int32_t n_running = 0;
-    for (um_request *r = engine->requests; r; r = r->next) n_running += is_running(r);
     for (um_request *r = engine->requests; r; r = r->next) {
         if (r->phase != PHASE_WAITING || !r->is_drained || atomic_load(&r->is_cancelled)) continue;
-        if (engine->max_requests && n_running >= engine->max_requests) break;
+        if (engine->max_requests && count_running(engine) >= engine->max_requests) break;
         um_error error;
         set_out(engine, r);
         um_status status = take_pages(engine, r, &error);
@@ -193,8 +197,6 @@ static bool admit(um_engine *engine) {
         r->is_secured = status == UM_OK;
         if (status != UM_OK && status != UM_AGAIN) request_fail(r, &error);
         has_acted = true;
-        n_running = 0;
-        for (um_request *q = engine->requests; q; q = q->next) n_running += is_running(q);
     }
     return has_acted;
 }

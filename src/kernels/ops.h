@@ -186,7 +186,7 @@ typedef struct score_request {
     logit_adjustment own; /* in place of the list's for its token; token -1: none */
     float *logits;        /* NULL or [vocab]: after guidance, adjustments and removal */
     /* NULL, or [(vocab + 31) / 32] with a bit for each token, id % 32 of word id / 32: those whose
-     * bit is 0 are removed as well. The forbidden token keeps its logit. On the host alone. */
+     * bit is 0 are removed as well. The forbidden token keeps its logit. In the host's memory. */
     const uint32_t *allowed;
 } score_request;
 

@@ -22,19 +22,6 @@ bool packed_is_possible(dtype type, int32_t n_in) {
     return dtype_is_block(type) && n_in > 0 && (size_t)n_in % dtype_block_len(type) == 0;
 }
 
-size_t packed_quant_bytes(dtype type) {
-    switch (type) {
-        case DTYPE_Q8_0:
-            return 512;
-        case DTYPE_Q5_K:
-            return 320;
-        case DTYPE_Q6_K:
-            return 384;
-        default:
-            return 256;
-    }
-}
-
 size_t packed_panel_bytes(dtype type, int32_t n_in) {
     size_t n_groups = (size_t)n_in / PACKED_GROUP;
     size_t bytes = PACKED_HEADER_BYTES + n_groups * (packed_quant_bytes(type) + PACKED_SCALE_BYTES);

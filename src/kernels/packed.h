@@ -87,10 +87,15 @@ enum {
 
 #define PACKED_TINY 1e-30f
 
+/* The types that are packed, for kernels that are compiled once for each. */
+#define PACKED_TYPES(X) X(Q8_0) X(Q4_0) X(Q4_K) X(Q5_K) X(Q6_K)
+
 /* Block types whose rows are whole groups (and whole blocks). */
 bool packed_is_possible(dtype type, int32_t n_in);
-/* Bytes of the quants of a group. */
-size_t packed_quant_bytes(dtype type);
+/* Bytes of the quants of a group. Inline, so that it is a constant where the type is one. */
+static inline size_t packed_quant_bytes(dtype type) {
+    return type == DTYPE_Q8_0 ? 512 : type == DTYPE_Q5_K ? 320 : type == DTYPE_Q6_K ? 384 : 256;
+}
 size_t packed_panel_bytes(dtype type, int32_t n_in);
 size_t packed_bytes(dtype type, int32_t n_out, int32_t n_in);
 

@@ -49,6 +49,14 @@ static size_t lay_out(const model_batch *batch, unsigned char *base, layout *l) 
     return at;
 }
 
+int32_t step_inputs_keys_max(const model_batch *batch) {
+    enum { KEYS_STEP = 512 };
+    int32_t n = 0;
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        if (batch->visible_end[i] > n) n = batch->visible_end[i];
+    return (n + KEYS_STEP - 1) / KEYS_STEP * KEYS_STEP;
+}
+
 size_t step_inputs_place_bytes(const model_batch *batch) {
     layout ignored;
     return lay_out(batch, NULL, &ignored);
@@ -119,6 +127,7 @@ um_status step_inputs_bring(device *dev, const model_batch *batch, device_scratc
     inputs->tables = to.tables;
     inputs->scored = to.scored;
     inputs->requests = requests;
+    inputs->n_keys_max = step_inputs_keys_max(batch);
     inputs->n_scored = list_scored(batch, places, requests, from.scored);
     return device_write(dev, place, host, n_bytes);
 }

@@ -16,7 +16,11 @@ typedef struct step_inputs {
     const int32_t *scored;         /* [n_scored] rows that requests name, each once */
     const score_request *requests; /* [n_requests] host; their rows are indexes into `scored` */
     int32_t n_scored;
+    int32_t n_keys_max; /* step_inputs_keys_max */
 } step_inputs;
+
+/* At least as many positions as any row sees: in large steps, so that few numbers come. */
+int32_t step_inputs_keys_max(const model_batch *batch);
 
 /* Bytes of the scratch: of its device part, and of its host part. SIZE_MAX on overflow. */
 size_t step_inputs_place_bytes(const model_batch *batch);

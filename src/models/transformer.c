@@ -89,15 +89,6 @@ static int32_t widest_inner(const transformer_shape *s) {
     return s->inner > s->shared_inner ? s->inner : s->shared_inner;
 }
 
-/* At least as many positions as any row sees: in steps, so that few numbers come. */
-static int32_t keys_max(const model_batch *batch) {
-    enum { KEYS_STEP = 512 };
-    int32_t n = 0;
-    for (int32_t i = 0; i < batch->n_rows; i++)
-        if (batch->visible_end[i] > n) n = batch->visible_end[i];
-    return (n + KEYS_STEP - 1) / KEYS_STEP * KEYS_STEP;
-}
-
 static attention_args attention_of(const transformer_shape *s, const step_inputs *in,
                                    int32_t n_rows, const step_buffers *b, kv_layer kv) {
     return (attention_args){
@@ -108,6 +99,7 @@ static attention_args attention_of(const transformer_shape *s, const step_inputs
         .tables = in->tables,
         .kv = kv,
         .n_rows = n_rows,
+        .n_keys_max = in->n_keys_max,
         .n_heads = s->n_heads,
         .n_kv_heads = s->n_kv_heads,
         .head_dim = s->head_dim,
@@ -179,11 +171,11 @@ static size_t op_scratch_bytes(const transformer *t, device *dev, const model_ba
     step_inputs host_inputs = {.positions = batch->positions,
                                .seq = batch->seq,
                                .visible_end = batch->visible_end,
-                               .tables = batch->tables};
+                               .tables = batch->tables,
+                               .n_keys_max = step_inputs_keys_max(batch)};
     memset(&none, 0, sizeof none);
     attention_args attention =
         attention_of(s, &host_inputs, batch->n_rows, &none, (kv_layer){.keys = NULL});
-    attention.n_keys_max = keys_max(batch);
     size_t n_bytes = ops->attention_scratch(dev, &attention);
     for (int32_t i = 0; i < s->n_layers; i++) {
         if (!t->layers[i].is_moe) continue;
@@ -284,7 +276,6 @@ static um_status attention_block(const transformer *t, const layer_weights *laye
     TRY(ops->kv_write(dev, &kv, b->k, b->v, in->seq, in->positions, in->tables, n, s->n_kv_heads,
                       head_dim));
     attention_args attention = attention_of(s, in, n, b, kv);
-    attention.n_keys_max = keys_max(batch);
     TRY(ops->attention(dev, &attention, b->op_scratch));
     source attended = source_of(b, b->attended, n);
     TRY(project(dev, b->out, &attended, &layer->wo.w, layer->wo.bias));
@@ -357,7 +348,7 @@ typedef struct step_key {
     const kv_layer *kv;
     step_buffers buffers;
     step_inputs inputs;
-    int32_t n_rows, n_keys_max;
+    int32_t n_rows;
 } step_key;
 
 static um_status run_or_replay(const transformer *t, device *dev, const kv_layer *kv,
@@ -372,7 +363,6 @@ static um_status run_or_replay(const transformer *t, device *dev, const kv_layer
     memcpy(&key.inputs, in, sizeof *in);
     key.inputs.requests = NULL;
     key.n_rows = batch->n_rows;
-    key.n_keys_max = keys_max(batch);
     TRY(device_replay(dev, &key, sizeof key, &is_replayed));
     if (is_replayed) return UM_OK;
     return device_replay_end(dev, run_layers(t, dev, kv, batch, in, b));

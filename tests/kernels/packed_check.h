@@ -62,6 +62,32 @@ static inline float *multiply(device *dev, const matrix *w, const float *x, cons
     return y;
 }
 
+/* The specification of a form against float64 products of the decoded weights, for each type. */
+static inline void check_near_exact(packed_form form, double nmse_max) {
+    enum { ROWS = 5, OUT = 21, IN = 512 };
+    device *dev = check_open("scalar", 1);
+    float *x = check_floats(ROWS * IN, 3.0f, 7), *bias = check_floats(OUT, 1.0f, 8);
+    for (int k = 0; k < N_TYPES; k++) {
+        weight made = make_weight(types[k], OUT, IN, 11);
+        made.w.form = form;
+        float *y = multiply(dev, &made.w, x, bias, ROWS);
+        double expected[ROWS * OUT];
+        for (int r = 0; r < ROWS; r++)
+            for (int o = 0; o < OUT; o++) {
+                double sum = bias[o];
+                for (int i = 0; i < IN; i++)
+                    sum += (double)x[r * IN + i] * made.decoded[o * IN + i];
+                expected[r * OUT + o] = sum;
+            }
+        check_close(dtype_name(types[k]), "scalar", y, expected, ROWS * OUT, nmse_max);
+        free(y);
+        free_weight(&made);
+    }
+    free(x);
+    free(bias);
+    device_close(dev);
+}
+
 static inline float *run_experts(device *dev, const mlp_weights *experts, const float *x,
                                  const int32_t *ids, const float *weights, int32_t n_rows,
                                  int32_t n_active, int32_t n_experts) {

@@ -6,31 +6,10 @@
  */
 #include "packed_check.h"
 
-/* The specification against float64 products of the decoded weights. */
+/* An error of 1/254 of a group's largest number, uniform: 1e-5 of the square at most. */
 static void test_near_exact(void **state) {
     (void)state;
-    enum { ROWS = 5, OUT = 21, IN = 512 };
-    device *dev = check_open("scalar", 1);
-    float *x = check_floats(ROWS * IN, 3.0f, 7), *bias = check_floats(OUT, 1.0f, 8);
-    for (int k = 0; k < N_TYPES; k++) {
-        weight made = make_weight(types[k], OUT, IN, 11);
-        float *y = multiply(dev, &made.w, x, bias, ROWS);
-        double expected[ROWS * OUT];
-        for (int r = 0; r < ROWS; r++)
-            for (int o = 0; o < OUT; o++) {
-                double sum = bias[o];
-                for (int i = 0; i < IN; i++)
-                    sum += (double)x[r * IN + i] * made.decoded[o * IN + i];
-                expected[r * OUT + o] = sum;
-            }
-        /* An error of 1/254 of a group's largest number, uniform: 1e-5 of the square at most. */
-        check_close(dtype_name(types[k]), "scalar", y, expected, ROWS * OUT, 3e-5);
-        free(y);
-        free_weight(&made);
-    }
-    free(x);
-    free(bias);
-    device_close(dev);
+    check_near_exact(FORM_INT8, 3e-5);
 }
 
 static void test_tiers_give_the_same_bits(void **state) {

@@ -12,30 +12,10 @@ static weight make_tiled(dtype type, int32_t n_out, int32_t n_in, uint64_t seed)
     return made;
 }
 
+/* Two factors, each wrong by 2^-8 at most: 2 (2^-8)^2 / 3 of the square. */
 static void test_near_exact(void **state) {
     (void)state;
-    enum { ROWS = 5, OUT = 21, IN = 512 };
-    device *dev = check_open("scalar", 1);
-    float *x = check_floats(ROWS * IN, 3.0f, 7), *bias = check_floats(OUT, 1.0f, 8);
-    for (int k = 0; k < N_TYPES; k++) {
-        weight made = make_tiled(types[k], OUT, IN, 11);
-        float *y = multiply(dev, &made.w, x, bias, ROWS);
-        double expected[ROWS * OUT];
-        for (int r = 0; r < ROWS; r++)
-            for (int o = 0; o < OUT; o++) {
-                double sum = bias[o];
-                for (int i = 0; i < IN; i++)
-                    sum += (double)x[r * IN + i] * made.decoded[o * IN + i];
-                expected[r * OUT + o] = sum;
-            }
-        /* Two factors, each wrong by 2^-8 at most: 2 (2^-8)^2 / 3 of the square. */
-        check_close(dtype_name(types[k]), "scalar", y, expected, ROWS * OUT, 1e-5);
-        free(y);
-        free_weight(&made);
-    }
-    free(x);
-    free(bias);
-    device_close(dev);
+    check_near_exact(FORM_TILE, 1e-5);
 }
 
 static void check_rows(device *dev, int t, const weight *made, const float *x, const float *bias,

@@ -34,6 +34,10 @@ static __device__ __forceinline__ float scaled(uint16_t d, uint16_t dmin, int sc
     return __fsub_rn(__fmul_rn(scale, (float)q), least);
 }
 
+/* The types of weights, for kernels that are compiled once for each. */
+#define WEIGHT_TYPES(X) \
+    X(W_F32) X(W_F16) X(W_BF16) X(W_Q8_0) X(W_Q4_0) X(W_Q4_K) X(W_Q5_K) X(W_Q6_K)
+
 template <int TYPE>
 static __device__ __forceinline__ float weight_at(const void *row, int i) {
     if (TYPE == W_F32) return ((const float *)row)[i];

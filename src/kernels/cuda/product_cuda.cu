@@ -52,15 +52,6 @@ extern "C" void cuda_launch_product(cudaStream_t stream, int type, const cuda_pr
     case TYPE:                                                     \
         product<TYPE><<<grid, WARPS * 32, 0, stream>>>(*p, bytes); \
         break;
-    switch (type) {
-        CASE(W_F32)
-        CASE(W_F16)
-        CASE(W_BF16)
-        CASE(W_Q8_0)
-        CASE(W_Q4_0)
-        CASE(W_Q4_K)
-        CASE(W_Q5_K)
-        CASE(W_Q6_K)
-    }
+    switch (type) { WEIGHT_TYPES(CASE) }
 #undef CASE
 }

@@ -99,16 +99,7 @@ extern "C" void cuda_launch_embed(cudaStream_t stream, int type, float *y, const
     case TYPE:                                                                            \
         embed<TYPE><<<(unsigned)n_rows, 256, 0, stream>>>(y, table, tokens, n_in, bytes); \
         break;
-    switch (type) {
-        CASE(W_F32)
-        CASE(W_F16)
-        CASE(W_BF16)
-        CASE(W_Q8_0)
-        CASE(W_Q4_0)
-        CASE(W_Q4_K)
-        CASE(W_Q5_K)
-        CASE(W_Q6_K)
-    }
+    switch (type) { WEIGHT_TYPES(CASE) }
 #undef CASE
 }
 

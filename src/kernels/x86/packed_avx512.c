@@ -5,6 +5,7 @@
  * outputs. Rows broadcast straight from memory, by the product's own operand: a broadcast apart
  * costs a third of the speed, hence the assembly.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "kernels/cpu.h"
@@ -118,10 +119,7 @@ INLINE __m512 broadcast_f32(const unsigned char *p) {
 
 /* n_rows and type are constants of the caller. */
 INLINE void tile_of(const packed_tile *t, dtype type, const int n_rows) {
-    const size_t quant_bytes = type == DTYPE_Q8_0   ? 512
-                               : type == DTYPE_Q5_K ? 320
-                               : type == DTYPE_Q6_K ? 384
-                                                    : 256;
+    const size_t quant_bytes = packed_quant_bytes(type);
     const unsigned char *w = t->panel + PACKED_HEADER_BYTES, *record = t->records;
     const unsigned char *scales = w + (size_t)t->n_groups * quant_bytes;
     const unsigned char *supers = scales + (size_t)t->n_groups * PACKED_SCALE_BYTES;
@@ -188,51 +186,39 @@ INLINE void tile_of(const packed_tile *t, dtype type, const int n_rows) {
 }
 
 /* Rows are rounded up to a size that there is code for; what the extra ones give is not stored. */
-#define MATMUL(name, type)                   \
-    static void name(const packed_tile *t) { \
-        if (t->n_rows > 12)                  \
-            tile_of(t, type, 16);            \
-        else if (t->n_rows > 8)              \
-            tile_of(t, type, 12);            \
-        else if (t->n_rows > 6)              \
-            tile_of(t, type, 8);             \
-        else if (t->n_rows > 4)              \
-            tile_of(t, type, 6);             \
-        else if (t->n_rows > 3)              \
-            tile_of(t, type, 4);             \
-        else if (t->n_rows == 3)             \
-            tile_of(t, type, 3);             \
-        else if (t->n_rows == 2)             \
-            tile_of(t, type, 2);             \
-        else                                 \
-            tile_of(t, type, 1);             \
+#define MATMUL(name)                                  \
+    static void matmul_##name(const packed_tile *t) { \
+        const dtype type = DTYPE_##name;              \
+        if (t->n_rows > 12)                           \
+            tile_of(t, type, 16);                     \
+        else if (t->n_rows > 8)                       \
+            tile_of(t, type, 12);                     \
+        else if (t->n_rows > 6)                       \
+            tile_of(t, type, 8);                      \
+        else if (t->n_rows > 4)                       \
+            tile_of(t, type, 6);                      \
+        else if (t->n_rows > 3)                       \
+            tile_of(t, type, 4);                      \
+        else if (t->n_rows == 3)                      \
+            tile_of(t, type, 3);                      \
+        else if (t->n_rows == 2)                      \
+            tile_of(t, type, 2);                      \
+        else                                          \
+            tile_of(t, type, 1);                      \
     }
 
-/* clang-format off */
-MATMUL(matmul_q8_0, DTYPE_Q8_0)
-MATMUL(matmul_q4_0, DTYPE_Q4_0)
-MATMUL(matmul_q4_k, DTYPE_Q4_K)
-MATMUL(matmul_q5_k, DTYPE_Q5_K)
-MATMUL(matmul_q6_k, DTYPE_Q6_K)
-/* clang-format on */
+PACKED_TYPES(MATMUL)
 
 static void matmul(const packed_tile *t) {
     switch (t->type) {
-        case DTYPE_Q8_0:
-            matmul_q8_0(t);
-            break;
-        case DTYPE_Q4_0:
-            matmul_q4_0(t);
-            break;
-        case DTYPE_Q4_K:
-            matmul_q4_k(t);
-            break;
-        case DTYPE_Q5_K:
-            matmul_q5_k(t);
-            break;
+#define CASE(name)        \
+    case DTYPE_##name:    \
+        matmul_##name(t); \
+        break;
+        PACKED_TYPES(CASE)
+#undef CASE
         default:
-            matmul_q6_k(t);
-            break;
+            assert(!"a packed type");
     }
 }
 

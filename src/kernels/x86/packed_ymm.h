@@ -9,6 +9,7 @@
 #ifndef KERNELS_X86_PACKED_YMM_H
 #define KERNELS_X86_PACKED_YMM_H
 
+#include <assert.h>
 #include <string.h>
 
 #include "kernels/cpu.h"
@@ -138,43 +139,16 @@ INLINE void tile_of(const packed_tile *t, dtype type) {
     }
 }
 
-static void matmul_q8_0(const packed_tile *t) {
-    tile_of(t, DTYPE_Q8_0);
-}
-
-static void matmul_q4_0(const packed_tile *t) {
-    tile_of(t, DTYPE_Q4_0);
-}
-
-static void matmul_q4_k(const packed_tile *t) {
-    tile_of(t, DTYPE_Q4_K);
-}
-
-static void matmul_q5_k(const packed_tile *t) {
-    tile_of(t, DTYPE_Q5_K);
-}
-
-static void matmul_q6_k(const packed_tile *t) {
-    tile_of(t, DTYPE_Q6_K);
-}
-
 static void matmul_ymm(const packed_tile *t) {
     switch (t->type) {
-        case DTYPE_Q8_0:
-            matmul_q8_0(t);
-            break;
-        case DTYPE_Q4_0:
-            matmul_q4_0(t);
-            break;
-        case DTYPE_Q4_K:
-            matmul_q4_k(t);
-            break;
-        case DTYPE_Q5_K:
-            matmul_q5_k(t);
-            break;
+#define CASE(name)                \
+    case DTYPE_##name:            \
+        tile_of(t, DTYPE_##name); \
+        break;
+        PACKED_TYPES(CASE)
+#undef CASE
         default:
-            matmul_q6_k(t);
-            break;
+            assert(!"a packed type");
     }
 }
 

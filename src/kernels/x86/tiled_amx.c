@@ -7,8 +7,8 @@
  * Dequantizing is what costs, below about 48 rows: AVX-512 multiplies no bfloat16, so weights are
  * made as float16, 32 numbers an instruction, and shifted into place.
  */
+#include <assert.h>
 #include <immintrin.h>
-#include <string.h>
 
 #include "kernels/cpu.h"
 #include "kernels/x86/math_avx512.h"
@@ -135,10 +135,7 @@ INLINE __m512i integer_table(dtype type) {
  * its numbers 1 and 3. */
 INLINE void dequantize(dtype type, const column *c, int32_t n_groups, int32_t first, int32_t n,
                        unsigned char *to) {
-    const size_t quant_bytes = type == DTYPE_Q8_0   ? 512
-                               : type == DTYPE_Q5_K ? 320
-                               : type == DTYPE_Q6_K ? 384
-                                                    : 256;
+    const size_t quant_bytes = packed_quant_bytes(type);
     const __m512i below = _mm512_set1_epi16(15);
     const __m512i table = integer_table(type);
     const unsigned char *w = c->quants + (size_t)first * quant_bytes;
@@ -194,21 +191,14 @@ INLINE void dequantize(dtype type, const column *c, int32_t n_groups, int32_t fi
 static void dequantize_chunk(dtype type, const column *c, int32_t n_groups, int32_t first,
                              int32_t n, unsigned char *to) {
     switch (type) {
-        case DTYPE_Q8_0:
-            dequantize(DTYPE_Q8_0, c, n_groups, first, n, to);
-            break;
-        case DTYPE_Q4_0:
-            dequantize(DTYPE_Q4_0, c, n_groups, first, n, to);
-            break;
-        case DTYPE_Q4_K:
-            dequantize(DTYPE_Q4_K, c, n_groups, first, n, to);
-            break;
-        case DTYPE_Q5_K:
-            dequantize(DTYPE_Q5_K, c, n_groups, first, n, to);
-            break;
+#define CASE(name)                                           \
+    case DTYPE_##name:                                       \
+        dequantize(DTYPE_##name, c, n_groups, first, n, to); \
+        break;
+        PACKED_TYPES(CASE)
+#undef CASE
         default:
-            dequantize(DTYPE_Q6_K, c, n_groups, first, n, to);
-            break;
+            assert(!"a packed type");
     }
 }
 
