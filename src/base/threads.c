@@ -4,9 +4,11 @@
  * microseconds (a layer's operations follow each other closely) and then sleep on a condition, so
  * that an idle engine uses no processor.
  *
- * Tasks are taken by counting `n_untaken` down; who gets one holds the run open until it is done.
- * A run waits for its tasks alone, never for a worker that took none: one whose core is busy with
- * another process joins late, in a later run, or not at all. `task`, `context` and `n_tasks` are
+ * A run's tasks are cut into a range for each worker, who takes its own in their order, so that the
+ * weights of its tasks follow each other in memory and the next task's can be fetched ahead. One
+ * whose range is empty takes the last tasks of others. Who gets a task holds the run open until it
+ * is done. A run waits for its tasks alone, never for a worker that took none: one whose core is
+ * busy with another process joins late, in a later run, or not at all. `task` and `context` are
  * read only by holders of a task.
  */
 #include "base/threads.h"
@@ -15,6 +17,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -22,6 +25,9 @@
 enum { SPIN_NS = 20000, N_THREADS_MAX = 1024 };
 
 typedef struct worker {
+    /* Tasks that are left: the first in the upper half, the end in the lower one. On a cache line
+     * of its own, or taking a task would stop the neighbours. */
+    _Alignas(64) _Atomic uint64_t range;
     thread_pool *pool;
     pthread_t thread;
     int i_worker;
@@ -35,12 +41,10 @@ struct thread_pool {
     pthread_cond_t wake; /* a run was published, or the pool ends */
     pthread_cond_t done; /* the last task of a run is done */
     atomic_uint generation;
-    atomic_int n_untaken;  /* tasks of the run; may fall below 0 */
     atomic_int n_undone;   /* tasks that nobody has reported as done */
     atomic_int n_sleeping; /* workers that may wait on `wake` */
     atomic_bool is_waited; /* the caller may wait on `done` */
     atomic_bool is_ending;
-    int n_tasks;
     thread_task task;
     void *context;
 };
@@ -51,13 +55,38 @@ static void relax(void) {
 #endif
 }
 
+static uint64_t range_of(uint32_t first, uint32_t end) {
+    return (uint64_t)first << 32 | end;
+}
+
+/* Takes the first task of a range, or its last one; -1 where it is empty. Who publishes a run finds
+ * all ranges empty, since every task was taken, and nobody changes an empty one but him. */
+static int take(worker *w, bool is_first) {
+    uint64_t range = atomic_load_explicit(&w->range, memory_order_acquire);
+    for (;;) {
+        uint32_t first = (uint32_t)(range >> 32), end = (uint32_t)range;
+        if (first >= end) return -1;
+        uint64_t rest = is_first ? range_of(first + 1, end) : range_of(first, end - 1);
+        if (atomic_compare_exchange_weak_explicit(&w->range, &range, rest, memory_order_acq_rel,
+                                                  memory_order_acquire))
+            return (int)(is_first ? first : end - 1);
+    }
+}
+
+static int take_any(thread_pool *pool, int i_worker) {
+    int i_task = take(&pool->workers[i_worker], true);
+    for (int i = 1; i_task < 0 && i < pool->n_threads; i++)
+        i_task = take(&pool->workers[(i_worker + i) % pool->n_threads], false);
+    return i_task;
+}
+
 /* Does tasks until none is left. Returns whether the last one of the run was among them. */
 static bool take_tasks(thread_pool *pool, int i_worker) {
     int n_done = 0;
     for (;;) {
-        int n = atomic_fetch_sub_explicit(&pool->n_untaken, 1, memory_order_acquire);
-        if (n <= 0) break;
-        pool->task(pool->context, pool->n_tasks - n, i_worker);
+        int i_task = take_any(pool, i_worker);
+        if (i_task < 0) break;
+        pool->task(pool->context, i_task, i_worker);
         n_done++;
     }
     return n_done > 0 && atomic_fetch_sub(&pool->n_undone, n_done) == n_done;
@@ -114,9 +143,12 @@ void thread_pool_run(thread_pool *pool, thread_task task, void *context, int n_t
     }
     pool->task = task;
     pool->context = context;
-    pool->n_tasks = n_tasks;
     atomic_store_explicit(&pool->n_undone, n_tasks, memory_order_relaxed);
-    atomic_store_explicit(&pool->n_untaken, n_tasks, memory_order_release);
+    for (int64_t i = 0, n = pool->n_threads; i < n; i++)
+        atomic_store_explicit(
+            &pool->workers[i].range,
+            range_of((uint32_t)(n_tasks * i / n), (uint32_t)(n_tasks * (i + 1) / n)),
+            memory_order_release);
     publish(pool);
     if (take_tasks(pool, 0)) return;
     int64_t start = clock_now_ns();
@@ -179,11 +211,12 @@ um_status thread_pool_create(int n_threads, thread_pool **out, um_error *err) {
         FAIL(UM_INVALID, err, "threads: expected 1 to %d, found %d", N_THREADS_MAX, n_threads);
     thread_pool *pool = memory_calloc(1, sizeof *pool);
     if (!pool) FAIL(UM_NO_MEMORY, err, "no memory for the thread pool");
-    pool->workers = memory_calloc((size_t)n_threads, sizeof *pool->workers);
+    pool->workers = memory_alloc_aligned(64, (size_t)n_threads * sizeof *pool->workers);
     if (!pool->workers) {
         memory_free(pool);
         FAIL(UM_NO_MEMORY, err, "no memory for %d threads", n_threads);
     }
+    memset(pool->workers, 0, (size_t)n_threads * sizeof *pool->workers);
     pool->n_threads = n_threads;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);

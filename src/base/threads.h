@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A pool of pinned workers that runs one function over many tasks. Which worker takes a task is
- * left to chance; a task writes only what is its own, so results never depend on it.
+ * A pool of pinned workers that runs one function over many tasks. Each worker has a range of them
+ * and takes the last ones of others when it is done, so neighbouring tasks mostly run one after the
+ * other on one core; a task writes only what is its own, so results never depend on who runs it.
  *
  * Where another process takes a core, its worker is left behind and the others do its tasks: a run
  * waits for tasks in progress, and for no worker without one. Many small tasks a run serve that
