@@ -233,10 +233,14 @@ void cpu_pack_block(const cpu_kernels *kernels, packed_form form, unsigned char 
 void cpu_pack_gathered(device *dev, packed_form form, void *packed, const float *x,
                        const int32_t *rows, int32_t n_rows, int32_t n_in);
 /* Panels [first_panel, end_panel) of w by n_rows rows in blocks; y points at the first panel's
- * first output of row 0. */
+ * first output of row 0. `next`: panels of the same width that the worker will want then, which are
+ * fetched ahead, or NULL; cpu_panel_of gives them. */
 void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
                        const unsigned char *blocks, const matrix *w, const float *bias,
-                       int32_t n_rows, int32_t first_panel, int32_t end_panel);
+                       int32_t n_rows, int32_t first_panel, int32_t end_panel,
+                       const unsigned char *next);
+/* NULL past the last one, and where weights are not packed. */
+const unsigned char *cpu_panel_of(const matrix *w, int32_t i_panel);
 
 um_status cpu_linear(device *dev, float *y, const float *x, const matrix *w, const float *bias,
                      int32_t n_rows);

@@ -160,6 +160,14 @@ static void pack_block(void *context, int i_task, int i_worker) {
                    t->hidden, 0, t->hidden / PACKED_GROUP);
 }
 
+/* The chunk of `task`, and the expert whose it is; NULL past the last one. */
+static const mlp_weights *expert_of_task(const experts_task *t, int32_t i_task, int32_t chunk,
+                                         int32_t *first) {
+    if (i_task >= t->n_touched * t->n_chunks) return NULL;
+    *first = i_task % t->n_chunks * chunk;
+    return &t->args->experts[t->touched[i_task / t->n_chunks]];
+}
+
 /* A chunk is whole groups of the next product's input, which are quantized while they are warm. */
 static void gate_and_up_packed(void *context, int i_task, int i_worker) {
     (void)i_worker;
@@ -172,11 +180,12 @@ static void gate_and_up_packed(void *context, int i_task, int i_worker) {
     const unsigned char *x = t->x_blocks + block * packed_rows_bytes(t->form, 1, t->hidden);
     float *gate = t->gate + (size_t)place * inner, *up = t->up + (size_t)place * inner;
     int32_t first_panel = first / PANEL_OUTS;
-    int32_t end_panel = first_panel + packed_panels(n);
+    int32_t end_panel = first_panel + packed_panels(n), next_first = 0;
+    const mlp_weights *next = expert_of_task(t, i_task + 1, CHUNK, &next_first);
     cpu_packed_panels(t->kernels, gate + first, inner, x, &w->gate, NULL, n_rows, first_panel,
-                      end_panel);
+                      end_panel, cpu_panel_of(&w->up, first_panel));
     cpu_packed_panels(t->kernels, up + first, inner, x, &w->up, NULL, n_rows, first_panel,
-                      end_panel);
+                      end_panel, next ? cpu_panel_of(&next->gate, next_first / PANEL_OUTS) : NULL);
     for (int32_t r = 0; r < n_rows; r++) {
         float *row = gate + (size_t)r * inner + (size_t)first;
         t->kernels->swiglu(row, row, up + (size_t)r * inner + (size_t)first, (size_t)n);
@@ -195,11 +204,14 @@ static void down_packed(void *context, int i_task, int i_worker) {
     int32_t place = t->first[expert], n_rows = t->first[expert + 1] - place;
     int32_t n = t->hidden - first < DOWN_CHUNK ? t->hidden - first : DOWN_CHUNK;
     size_t block = (size_t)t->first_block[expert];
+    int32_t next_first = 0;
+    const mlp_weights *next = expert_of_task(t, i_task + 1, DOWN_CHUNK, &next_first);
     cpu_packed_panels(t->kernels, t->down + (size_t)place * (size_t)t->hidden + first,
                       (size_t)t->hidden,
                       t->inner_blocks + block * packed_rows_bytes(t->form, 1, t->inner),
                       &t->args->experts[expert].down, NULL, n_rows, first / PANEL_OUTS,
-                      first / PANEL_OUTS + packed_panels(n));
+                      first / PANEL_OUTS + packed_panels(n),
+                      next ? cpu_panel_of(&next->down, next_first / PANEL_OUTS) : NULL);
 }
 
 static void run_packed(device *dev, experts_task *t) {

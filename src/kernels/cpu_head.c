@@ -73,8 +73,9 @@ static void use_row(head_task *t, int32_t row) {
 static void multiply(const head_task *t, int32_t first, int32_t n, float *logits, int i_worker) {
     const head_args *a = t->args;
     if (a->w.form != FORM_FLOAT) {
+        int32_t end = (first + n + PANEL_OUTS - 1) / PANEL_OUTS;
         cpu_packed_panels(t->kernels, logits, HEAD_TILE, t->packed_rows, &a->w, NULL, t->n_used,
-                          first / PANEL_OUTS, (first + n + PANEL_OUTS - 1) / PANEL_OUTS);
+                          first / PANEL_OUTS, end, cpu_panel_of(&a->w, end));
         return;
     }
     int32_t block = ROW_BLOCK_FLOATS / a->w.n_in / 24 * 24;

@@ -8,7 +8,12 @@
 
 #include "kernels/cpu.h"
 
-enum { GROUPS_A_TASK = 16, TASKS_PER_THREAD = 8, PANELS_MAX = 8 };
+enum {
+    GROUPS_A_TASK = 16,
+    TASKS_PER_THREAD = 8,
+    PANELS_MAX = 8,
+    AHEAD = 2 /* panels: one of 512 inputs is shorter than what is on its way from memory */
+};
 
 typedef struct pack_task {
     const cpu_kernels *kernels;
@@ -74,9 +79,15 @@ um_status cpu_pack_rows(device *dev, packed_form form, void *packed, const float
     return UM_OK;
 }
 
+const unsigned char *cpu_panel_of(const matrix *w, int32_t i_panel) {
+    if (!w->packed || i_panel >= packed_panels(w->n_out)) return NULL;
+    return w->packed + (size_t)i_panel * packed_panel_bytes(w->type, w->n_in);
+}
+
 void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
                        const unsigned char *blocks, const matrix *w, const float *bias,
-                       int32_t n_rows, int32_t first_panel, int32_t end_panel) {
+                       int32_t n_rows, int32_t first_panel, int32_t end_panel,
+                       const unsigned char *next) {
     if (w->form == FORM_BF16) {
         int32_t first = first_panel * PANEL_OUTS;
         bf16_tile tile = {.y = y,
@@ -99,6 +110,7 @@ void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
                             .y_stride = y_stride,
                             .blocks = blocks,
                             .panels = w->packed + (size_t)first_panel * panel_bytes,
+                            .next = next,
                             .bias = bias ? bias + first : NULL,
                             .type = w->type,
                             .n_rows = n_rows,
@@ -108,9 +120,15 @@ void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
         return;
     }
     for (int32_t p = first_panel; p < end_panel; p++) {
-        int32_t out = p * PANEL_OUTS, n_outs = w->n_out - out;
+        int32_t out = p * PANEL_OUTS, n_outs = w->n_out - out, i_next = p + AHEAD - end_panel;
+        const unsigned char *panel = w->packed + (size_t)p * panel_bytes, *ahead = panel;
+        if (i_next < 0)
+            ahead = panel + AHEAD * panel_bytes;
+        else if (next)
+            ahead = next + (size_t)i_next * panel_bytes; /* may not exist: it is only a hint */
         packed_tile tile = {.y_stride = y_stride,
-                            .panel = w->packed + (size_t)p * panel_bytes,
+                            .panel = panel,
+                            .ahead = ahead,
                             .bias = bias ? bias + out : NULL,
                             .type = w->type,
                             .n_groups = n_groups,
@@ -120,6 +138,7 @@ void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
             tile.records = blocks + (size_t)(r / PACKED_ROWS) * (size_t)n_groups * RECORD_BYTES;
             tile.n_rows = n_rows - r < PACKED_ROWS ? n_rows - r : PACKED_ROWS;
             kernels->matmul_packed(&tile);
+            tile.ahead = panel;
         }
     }
 }
@@ -139,7 +158,7 @@ static void multiply_part(void *context, int i_task, int i_worker) {
     int32_t n_panels = packed_panels(t->w->n_out), first = i_task * t->panels_a_task;
     int32_t end = n_panels - first < t->panels_a_task ? n_panels : first + t->panels_a_task;
     cpu_packed_panels(t->kernels, t->y + (size_t)first * PANEL_OUTS, (size_t)t->w->n_out, t->blocks,
-                      t->w, t->bias, t->n_rows, first, end);
+                      t->w, t->bias, t->n_rows, first, end, cpu_panel_of(t->w, end));
 }
 
 um_status cpu_linear_packed(device *dev, float *y, const void *packed, const matrix *w,

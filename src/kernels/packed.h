@@ -155,7 +155,8 @@ typedef struct packed_tile {
     size_t y_stride;
     const unsigned char *records; /* [n_groups] of the block */
     const unsigned char *panel;
-    const float *bias; /* [n_outs] or NULL */
+    const unsigned char *ahead; /* one that is wanted soon, to be fetched meanwhile; or panel */
+    const float *bias;          /* [n_outs] or NULL */
     dtype type;
     int32_t n_groups, n_rows, n_outs; /* n_rows, n_outs at most 16 */
 } packed_tile;
@@ -166,6 +167,7 @@ typedef struct panels_tile {
     size_t y_stride;
     const unsigned char *blocks; /* all n_rows rows */
     const unsigned char *panels; /* the first one */
+    const unsigned char *next;   /* two panels that are wanted after these; or NULL */
     const float *bias;           /* [n_outs] or NULL */
     dtype type;
     int32_t n_rows, n_in, n_outs; /* n_outs may end within a panel */

@@ -13,8 +13,6 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { PREFETCH = 4096 };
-
 static void pack(const pack_tile *t) {
     const __m512 sign = _mm512_set1_ps(-0.0f);
     for (int32_t r = 0; r < t->n_rows; r++) {
@@ -50,13 +48,14 @@ static void pack(const pack_tile *t) {
     }
 }
 
-/* The 8 quads of a group as bytes. */
-INLINE void unpack(dtype type, const unsigned char *w, __m512i u[8]) {
+/* The 8 quads of a group as bytes. Fetches the same lines of a panel that is `ahead` bytes away: to
+ * the second cache, past which a processor's own prefetcher alone does not keep up. */
+INLINE void unpack(dtype type, const unsigned char *w, ptrdiff_t ahead, __m512i u[8]) {
     if (type == DTYPE_Q8_0) {
 #pragma GCC unroll 8
         for (int j = 0; j < 8; j++) {
             u[j] = _mm512_load_si512(w + 64 * j);
-            _mm_prefetch((const char *)w + 64 * j + PREFETCH, _MM_HINT_T1);
+            _mm_prefetch((const char *)w + 64 * j + ahead, _MM_HINT_T1);
         }
         return;
     }
@@ -64,13 +63,14 @@ INLINE void unpack(dtype type, const unsigned char *w, __m512i u[8]) {
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
         __m512i v = _mm512_load_si512(w + 64 * j);
-        _mm_prefetch((const char *)w + 64 * j + PREFETCH, _MM_HINT_T1);
+        _mm_prefetch((const char *)w + 64 * j + ahead, _MM_HINT_T1);
         u[2 * j] = _mm512_and_si512(v, nibble);
         u[2 * j + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble);
     }
     if (type == DTYPE_Q5_K) {
         const __m512i fifth = _mm512_set1_epi8(0x10);
         __m512i plane = _mm512_load_si512(w + 256);
+        _mm_prefetch((const char *)w + 256 + ahead, _MM_HINT_T1);
 #pragma GCC unroll 8
         for (int j = 0; j < 8; j++) {
             __m512i at = j < 4 ? _mm512_slli_epi16(plane, (unsigned)(4 - j) & 15)
@@ -83,6 +83,7 @@ INLINE void unpack(dtype type, const unsigned char *w, __m512i u[8]) {
 #pragma GCC unroll 8
         for (int j = 0; j < 8; j++) {
             __m512i plane = _mm512_load_si512(w + 256 + 64 * (j / 4));
+            if (j % 4 == 0) _mm_prefetch((const char *)w + 256 + 64 * (j / 4) + ahead, _MM_HINT_T1);
             __m512i at = j % 4 == 0   ? _mm512_slli_epi16(plane, 4)
                          : j % 4 == 1 ? _mm512_slli_epi16(plane, 2)
                          : j % 4 == 2 ? plane
@@ -123,13 +124,15 @@ INLINE void tile_of(const packed_tile *t, dtype type, const int n_rows) {
     const unsigned char *w = t->panel + PACKED_HEADER_BYTES, *record = t->records;
     const unsigned char *scales = w + (size_t)t->n_groups * quant_bytes;
     const unsigned char *supers = scales + (size_t)t->n_groups * PACKED_SCALE_BYTES;
+    const ptrdiff_t ahead = t->ahead - t->panel;
     __m512 y[PACKED_ROWS], dw = _mm512_setzero_ps(), dmin = _mm512_setzero_ps();
 #pragma GCC unroll 16
     for (int r = 0; r < n_rows; r++) y[r] = _mm512_setzero_ps();
     for (int32_t g = 0; g < t->n_groups; g++) {
         __m512i u[8];
         __m512 s, m = _mm512_setzero_ps();
-        unpack(type, w, u);
+        unpack(type, w, ahead, u);
+        if (g % 2 == 0) _mm_prefetch((const char *)scales + ahead, _MM_HINT_T1);
         if (type == DTYPE_Q8_0 || type == DTYPE_Q4_0) {
             s = halves(scales);
         } else {
