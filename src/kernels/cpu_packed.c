@@ -8,12 +8,7 @@
 
 #include "kernels/cpu.h"
 
-enum {
-    GROUPS_A_TASK = 16,
-    TASKS_PER_THREAD = 8,
-    PANELS_MAX = 8,
-    AHEAD = 2 /* panels: one of 512 inputs is shorter than what is on its way from memory */
-};
+enum { GROUPS_A_TASK = 16, TASKS_PER_THREAD = 8, PANELS_MAX = 8 };
 
 typedef struct pack_task {
     const cpu_kernels *kernels;
@@ -120,15 +115,13 @@ void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
         return;
     }
     for (int32_t p = first_panel; p < end_panel; p++) {
-        int32_t out = p * PANEL_OUTS, n_outs = w->n_out - out, i_next = p + AHEAD - end_panel;
-        const unsigned char *panel = w->packed + (size_t)p * panel_bytes, *ahead = panel;
-        if (i_next < 0)
-            ahead = panel + AHEAD * panel_bytes;
-        else if (next)
-            ahead = next + (size_t)i_next * panel_bytes; /* may not exist: it is only a hint */
+        int32_t out = p * PANEL_OUTS, n_outs = w->n_out - out;
+        const unsigned char *panel = w->packed + (size_t)p * panel_bytes;
         packed_tile tile = {.y_stride = y_stride,
                             .panel = panel,
-                            .ahead = ahead,
+                            .next = p + 1 < end_panel ? panel + panel_bytes
+                                    : next            ? next
+                                                      : panel,
                             .bias = bias ? bias + out : NULL,
                             .type = w->type,
                             .n_groups = n_groups,
@@ -138,7 +131,7 @@ void cpu_packed_panels(const cpu_kernels *kernels, float *y, size_t y_stride,
             tile.records = blocks + (size_t)(r / PACKED_ROWS) * (size_t)n_groups * RECORD_BYTES;
             tile.n_rows = n_rows - r < PACKED_ROWS ? n_rows - r : PACKED_ROWS;
             kernels->matmul_packed(&tile);
-            tile.ahead = panel;
+            tile.next = panel;
         }
     }
 }

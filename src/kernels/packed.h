@@ -155,8 +155,8 @@ typedef struct packed_tile {
     size_t y_stride;
     const unsigned char *records; /* [n_groups] of the block */
     const unsigned char *panel;
-    const unsigned char *ahead; /* one that is wanted soon, to be fetched meanwhile; or panel */
-    const float *bias;          /* [n_outs] or NULL */
+    const unsigned char *next; /* the one that is wanted then, to be fetched meanwhile; or panel */
+    const float *bias;         /* [n_outs] or NULL */
     dtype type;
     int32_t n_groups, n_rows, n_outs; /* n_rows, n_outs at most 16 */
 } packed_tile;

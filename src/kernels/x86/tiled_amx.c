@@ -40,14 +40,15 @@ static void pack(const pack_tile *t) {
 /* A panel on its way. */
 typedef struct column {
     const unsigned char *quants, *scales, *supers;
-    const unsigned char *next;    /* the panel that comes after it, or NULL */
+    ptrdiff_t ahead;              /* bytes to the panel that comes after it; 0: none does */
     const unsigned char *records; /* of the block whose rows will be wanted next */
     __m512 exponents;             /* e of kernels/packed.h */
 } column;
 
 static column column_of(dtype type, const unsigned char *panel, const unsigned char *next,
                         const unsigned char *records, int32_t n_groups) {
-    column c = {.next = next, .records = records, .exponents = _mm512_load_ps(panel)};
+    column c = {
+        .ahead = next ? next - panel : 0, .records = records, .exponents = _mm512_load_ps(panel)};
     c.quants = panel + PACKED_HEADER_BYTES;
     c.scales = c.quants + (size_t)n_groups * packed_quant_bytes(type);
     c.supers = c.scales + (size_t)n_groups * PACKED_SCALE_BYTES;
@@ -67,19 +68,19 @@ INLINE __m512 halves(const unsigned char *p) {
     return _mm512_cvtph_ps(_mm256_load_si256((const void *)p));
 }
 
-INLINE void prefetch_quants(const unsigned char *w) {
+/* What comes soon to the first cache, what comes in the next panel to the second. */
+INLINE void prefetch_quants(const column *c, const unsigned char *w) {
     _mm_prefetch((const char *)w + PREFETCH, _MM_HINT_T0);
+    _mm_prefetch((const char *)w + c->ahead, _MM_HINT_T1);
 }
 
-/* For each group, the rows that it will meet, and a line of the next panel: of its scales, which
- * are read first, then of its quants. */
-INLINE void prefetch_next(const column *c, int32_t g, int32_t n_groups) {
+/* For each group, the rows that it will meet, and its scale in the next panel. */
+INLINE void prefetch_next(const column *c, int32_t g) {
     const char *record = (const char *)c->records + (size_t)g * RECORD_BF16_BYTES;
     for (size_t i = 0; i < RECORD_BF16_BYTES; i += 64) _mm_prefetch(record + i, _MM_HINT_T0);
-    if (!c->next) return;
-    size_t at = 64 * (size_t)g, scale_bytes = (size_t)n_groups * PACKED_SCALE_BYTES;
-    at = at < scale_bytes ? (size_t)(c->scales - c->quants) + at : at - scale_bytes;
-    _mm_prefetch((const char *)c->next + at, _MM_HINT_T1);
+    if (g % 2 == 0)
+        _mm_prefetch((const char *)c->scales + (size_t)g * PACKED_SCALE_BYTES + c->ahead,
+                     _MM_HINT_T1);
 }
 
 /* Scale and minimum of a group; Q6_K: the scales of its halves. */
@@ -133,8 +134,7 @@ INLINE __m512i integer_table(dtype type) {
 
 /* Groups [first, first + n) of a panel as tiles: row 2t is numbers 0 and 2 of quad t, row 2t + 1
  * its numbers 1 and 3. */
-INLINE void dequantize(dtype type, const column *c, int32_t n_groups, int32_t first, int32_t n,
-                       unsigned char *to) {
+INLINE void dequantize(dtype type, const column *c, int32_t first, int32_t n, unsigned char *to) {
     const size_t quant_bytes = packed_quant_bytes(type);
     const __m512i below = _mm512_set1_epi16(15);
     const __m512i table = integer_table(type);
@@ -142,12 +142,12 @@ INLINE void dequantize(dtype type, const column *c, int32_t n_groups, int32_t fi
     for (int32_t g = first; g < first + n; g++, w += quant_bytes, to += GROUP_TILE_BYTES) {
         __m512h s, m;
         scales_of(type, c, g, &s, &m);
-        prefetch_next(c, g, n_groups);
+        prefetch_next(c, g);
         if (type == DTYPE_Q8_0) {
 #pragma GCC unroll 8
             for (int t = 0; t < 8; t++) {
                 __m512i v = _mm512_load_si512(w + 64 * t);
-                prefetch_quants(w + 64 * t);
+                prefetch_quants(c, w + 64 * t);
                 put_pairs(to + 128 * t, _mm512_mul_ph(integers(v, 8, 128.0f), s));
                 put_pairs(to + 128 * t + 64,
                           _mm512_mul_ph(integers(_mm512_srli_epi16(v, 8), 8, 128.0f), s));
@@ -157,7 +157,7 @@ INLINE void dequantize(dtype type, const column *c, int32_t n_groups, int32_t fi
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
             __m512i v = _mm512_load_si512(w + 64 * j);
-            prefetch_quants(w + 64 * j);
+            prefetch_quants(c, w + 64 * j);
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) {
                 const int quad = 2 * j + i % 2, is_odd = i / 2;
@@ -188,12 +188,12 @@ INLINE void dequantize(dtype type, const column *c, int32_t n_groups, int32_t fi
     }
 }
 
-static void dequantize_chunk(dtype type, const column *c, int32_t n_groups, int32_t first,
-                             int32_t n, unsigned char *to) {
+static void dequantize_chunk(dtype type, const column *c, int32_t first, int32_t n,
+                             unsigned char *to) {
     switch (type) {
-#define CASE(name)                                           \
-    case DTYPE_##name:                                       \
-        dequantize(DTYPE_##name, c, n_groups, first, n, to); \
+#define CASE(name)                                 \
+    case DTYPE_##name:                             \
+        dequantize(DTYPE_##name, c, first, n, to); \
         break;
         PACKED_TYPES(CASE)
 #undef CASE
@@ -267,18 +267,17 @@ INLINE void pass(const panels_tile *t, int32_t i_panel, int32_t first, int32_t e
     size_t panel_bytes = packed_panel_bytes(t->type, t->n_in);
     const unsigned char *panel = t->panels + (size_t)i_panel * panel_bytes;
     const unsigned char *x = t->blocks + (size_t)first * block_bytes;
-    const unsigned char *next_a = NULL, *next_b = NULL;
-    if ((i_panel + 2) * PANEL_OUTS < t->n_outs) next_a = panel + 2 * panel_bytes;
-    if ((i_panel + 3) * PANEL_OUTS < t->n_outs) next_b = panel + 3 * panel_bytes;
-    column a = column_of(t->type, panel, next_a, x, n_groups), b = a;
+    const unsigned char *next = panel + 2 * panel_bytes;
+    if ((i_panel + 2) * PANEL_OUTS >= t->n_outs) next = t->next;
+    column a = column_of(t->type, panel, next, x, n_groups), b = a;
     if (is_wide)
-        b = column_of(t->type, panel + panel_bytes, next_b, first + 1 < end ? x + block_bytes : x,
-                      n_groups);
+        b = column_of(t->type, panel + panel_bytes, next ? next + panel_bytes : NULL,
+                      first + 1 < end ? x + block_bytes : x, n_groups);
     for (int32_t g = 0; g < n_groups; g += CHUNK) {
         int32_t n = n_groups - g < CHUNK ? n_groups - g : CHUNK;
         bool is_last = g + n == n_groups;
-        dequantize_chunk(t->type, &a, n_groups, g, n, weights[0]);
-        if (is_wide) dequantize_chunk(t->type, &b, n_groups, g, n, weights[1]);
+        dequantize_chunk(t->type, &a, g, n, weights[0]);
+        if (is_wide) dequantize_chunk(t->type, &b, g, n, weights[1]);
         for (int32_t p = 0; p < n_pairs; p++) {
             const unsigned char *xa =
                 x + 2 * (size_t)p * block_bytes + (size_t)g * RECORD_BF16_BYTES;
