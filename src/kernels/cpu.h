@@ -88,7 +88,8 @@ typedef struct cpu_kernels {
     void (*matmul_bf16)(const bf16_tile *tile);
     void (*pack_tiled)(const pack_tile *tile);
     void (*matmul_tiled)(const panels_tile *tile);
-    bool has_tiles; /* products of bfloat16 are the fastest ones here */
+    bool has_bf16;  /* products of bfloat16 are faster here than those of float32 */
+    bool has_tiles; /* and faster than those of 8-bit integers */
     /* kernels/limits.h: run n_rounds and say how many operations that was; NULL: no such kernel. */
     int64_t (*burn_f32)(int64_t n_rounds);
     int64_t (*burn_int8)(int64_t n_rounds);
@@ -180,16 +181,19 @@ static inline void *scratch_take(scratch_cursor *scratch, size_t n_bytes) {
  */
 
 void cpu_fill_scalar(cpu_kernels *k);
-void cpu_fill_avx2(cpu_kernels *k);    /* only where cpu_has_avx2 */
-void cpu_fill_amx(cpu_kernels *k);     /* only where cpu_has_amx; over cpu_fill_avx512 */
-void cpu_fill_avx512(cpu_kernels *k);  /* only where cpu_has_avx512; over cpu_fill_avx2 */
-void cpu_fill_avxvnni(cpu_kernels *k); /* only where cpu_has_avxvnni; over cpu_fill_avx2 */
-bool cpu_has_avx2(void);               /* AVX2, FMA, F16C and the system saves their registers */
-bool cpu_has_avx512(void);             /* AVX-512 F, BW, VL, DQ as well */
+void cpu_fill_avx2(cpu_kernels *k);       /* only where cpu_has_avx2 */
+void cpu_fill_amx(cpu_kernels *k);        /* only where cpu_has_amx; over cpu_fill_avx512 */
+void cpu_fill_avx512bf16(cpu_kernels *k); /* only where cpu_has_avx512bf16; over cpu_fill_avx512 */
+void cpu_fill_avx512(cpu_kernels *k);     /* only where cpu_has_avx512; over cpu_fill_avx2 */
+void cpu_fill_avxvnni(cpu_kernels *k);    /* only where cpu_has_avxvnni; over cpu_fill_avx2 */
+bool cpu_has_avx2(void);                  /* AVX2, FMA, F16C and the system saves their registers */
+bool cpu_has_avx512(void);                /* AVX-512 F, BW, VL, DQ as well */
 
-bool cpu_has_avxvnni(void); /* AVX-VNNI, which AVX-512 is not needed for */
-bool cpu_has_vnni(void);    /* AVX-512 VNNI */
-bool cpu_has_amx(void);     /* tiles with bfloat16, granted to this process */
+bool cpu_has_avxvnni(void);     /* AVX-VNNI, which AVX-512 is not needed for */
+bool cpu_has_vnni(void);        /* AVX-512 VNNI */
+bool cpu_has_avx512bf16(void);  /* AVX512-BF16 */
+bool cpu_is_fast_at_bf16(void); /* and its products are faster than those of float32 */
+bool cpu_has_amx(void);         /* tiles with bfloat16, granted to this process */
 
 void limits_fill_scalar(cpu_kernels *k);
 void limits_fill_avx2(cpu_kernels *k);
@@ -197,10 +201,11 @@ void limits_fill_avx512(cpu_kernels *k);
 void packed_fill_scalar(cpu_kernels *k);
 void tiled_fill_scalar(cpu_kernels *k);
 void packed_fill_avx2(cpu_kernels *k);
-void packed_fill_avxvnni(cpu_kernels *k); /* only where cpu_has_avxvnni */
-void packed_fill_avx512(cpu_kernels *k);  /* only where cpu_has_vnni */
-void tiled_fill_amx(cpu_kernels *k);      /* only where cpu_has_amx */
-void bf16_fill_amx(cpu_kernels *k);       /* only where cpu_has_amx */
+void packed_fill_avxvnni(cpu_kernels *k);  /* only where cpu_has_avxvnni */
+void packed_fill_avx512(cpu_kernels *k);   /* only where cpu_has_vnni */
+void tiled_fill_amx(cpu_kernels *k);       /* only where cpu_has_amx */
+void bf16_fill_amx(cpu_kernels *k);        /* only where cpu_has_amx */
+void bf16_fill_avx512bf16(cpu_kernels *k); /* only where cpu_has_avx512bf16 */
 void matmul_fill_scalar(cpu_kernels *k);
 void matmul_fill_avx2(cpu_kernels *k);
 void matmul_fill_avx512(cpu_kernels *k);

@@ -44,28 +44,31 @@ void cpu_fill_scalar(cpu_kernels *k) {
     head_fill_scalar(k);
 }
 
-/* Fills the table upward to the tier that is asked for; NULL or "": the best there is. A processor
- * may lack one in between: AVX-512 came before AVX-VNNI. */
+/* Fills the table upward to the tier that is asked for; NULL or "": the fastest there is. A
+ * processor may lack one in between: AVX-512 came before AVX-VNNI. */
 static um_status select_tier(const char *wanted, cpu_kernels *k, um_error *err) {
     static const struct {
         const char *name;
-        bool (*is_there)(void);
+        bool (*is_there)(void), (*is_faster)(void);
         void (*fill)(cpu_kernels *k);
-    } tiers[] = {{"avx2", cpu_has_avx2, cpu_fill_avx2},
-                 {"avxvnni", cpu_has_avxvnni, cpu_fill_avxvnni},
-                 {"avx512", cpu_has_avx512, cpu_fill_avx512},
-                 {"amx", cpu_has_amx, cpu_fill_amx}};
+    } tiers[] = {{"avx2", cpu_has_avx2, cpu_has_avx2, cpu_fill_avx2},
+                 {"avxvnni", cpu_has_avxvnni, cpu_has_avxvnni, cpu_fill_avxvnni},
+                 {"avx512", cpu_has_avx512, cpu_has_avx512, cpu_fill_avx512},
+                 {"avx512bf16", cpu_has_avx512bf16, cpu_is_fast_at_bf16, cpu_fill_avx512bf16},
+                 {"amx", cpu_has_amx, cpu_has_amx, cpu_fill_amx}};
     const int n_tiers = sizeof tiers / sizeof *tiers;
     int best = -1, chosen = -2;
     for (int i = 0; i < n_tiers; i++)
-        if (tiers[i].is_there()) best = i;
+        if (tiers[i].is_faster()) best = i;
     if (!wanted || !wanted[0]) wanted = best < 0 ? "scalar" : tiers[best].name;
     if (strcmp(wanted, "scalar") == 0) chosen = -1;
     for (int i = 0; i < n_tiers; i++)
         if (strcmp(wanted, tiers[i].name) == 0) chosen = i;
     if (chosen < -1)
         FAIL(UM_INVALID, err,
-             "UNMASK_CPU: expected scalar, avx2, avxvnni, avx512 or amx, found \"%.40s\"", wanted);
+             "UNMASK_CPU: expected scalar, avx2, avxvnni, avx512, avx512bf16 or amx, found "
+             "\"%.40s\"",
+             wanted);
     if (chosen >= 0 && !tiers[chosen].is_there())
         FAIL(UM_UNSUPPORTED, err, "UNMASK_CPU: expected a processor with %s, found one with %s",
              wanted, best < 0 ? "scalar" : tiers[best].name);
@@ -162,6 +165,7 @@ um_status cpu_open(int n_threads, device **out, um_error *err) {
     cpu->base.name = "cpu";
     cpu->base.tier = cpu->kernels.name;
     cpu->base.is_host = true;
+    cpu->base.has_bf16 = cpu->kernels.has_bf16;
     cpu->base.has_tiles = cpu->kernels.has_tiles;
     cpu->base.has_int8 = true;
     *out = &cpu->base;

@@ -29,17 +29,18 @@ typedef struct device {
     const char *tier;               /* "scalar", "avx2", "avxvnni", "avx512", "amx", "cuda" */
     const char *name;               /* "cpu", "cuda:0" */
     bool is_host;                   /* its memory is the process's */
-    bool has_tiles;                 /* products of bfloat16 are the fastest ones: FORM_BF16 and
-                                       FORM_TILE instead of FORM_FLOAT and FORM_INT8 */
+    bool has_bf16;                  /* products of bfloat16 are faster than those of float32:
+                                       FORM_BF16 instead of FORM_FLOAT */
+    bool has_tiles;                 /* and than those of 8 bits: FORM_TILE, not FORM_INT8 */
     bool has_int8;                  /* packed twins of block types (kernels/packed.h) are used */
     thread_pool *pool;              /* of the host, for work on files; owned */
 } device;
 
 /* Opens a device by its name: "cpu", or "cuda:N" with the number of a GPU. NULL or "": what the
  * environment variable UNMASK_DEVICE names, or else the CPU. The CPU comes with its best tier, or
- * the one that UNMASK_CPU names: scalar, avx2, avxvnni, avx512 or amx. UM_INVALID for another name
- * or number, UM_UNSUPPORTED for what this build or this machine lacks, UM_DEVICE where a driver
- * fails. n_threads 0: one for each core. */
+ * the one that UNMASK_CPU names: scalar, avx2, avxvnni, avx512, avx512bf16 or amx. UM_INVALID for
+ * another name or number, UM_UNSUPPORTED for what this build or this machine lacks, UM_DEVICE where
+ * a driver fails. n_threads 0: one for each core. */
 um_status device_open(const char *name, int n_threads, device **dev, um_error *err);
 void device_close(device *dev); /* accepts NULL */
 

@@ -38,7 +38,7 @@
  *
  * in float32, from y = 0; the bias is added last. Every tier gives these bits.
  *
- * Weights of bfloat16 need no packing; where a tier says so (cpu_kernels.has_tiles) they meet
+ * Weights of bfloat16 need no packing; where a tier says so (cpu_kernels.has_bf16) they meet
  * activations rounded to bfloat16 (nearest, ties to even). Those come in blocks of 16 rows, too; a
  * group's record is [16 pairs of numbers, 16 rows, 2]. Sums are float32, in the tier's own order.
  *

@@ -20,11 +20,23 @@ bool cpu_has_vnni(void) {
     return false;
 }
 
+bool cpu_has_avx512bf16(void) {
+    return false;
+}
+
+bool cpu_is_fast_at_bf16(void) {
+    return false;
+}
+
 bool cpu_has_amx(void) {
     return false;
 }
 
 void cpu_fill_amx(cpu_kernels *k) {
+    (void)k;
+}
+
+void cpu_fill_avx512bf16(cpu_kernels *k) {
     (void)k;
 }
 

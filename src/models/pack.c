@@ -133,7 +133,7 @@ static um_status begin(transformer *t, device *dev, size_t *total, um_error *err
     if (!t->packed) FAIL(UM_NO_MEMORY, err, "no memory for the packed weights' table");
     *total = 0;
     for (size_t i = 0; dev->has_int8 && i < n_parts; i++) *total += pack_part_bytes(t, (int32_t)i);
-    t->has_packed = (dev->has_tiles && round_weights(t)) || *total > 0;
+    t->has_packed = (dev->has_bf16 && round_weights(t)) || *total > 0;
     return UM_OK;
 }
 

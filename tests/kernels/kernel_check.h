@@ -21,11 +21,11 @@
 #include "kernels/ops.h"
 #include "support/mirror.h"
 
-enum { N_CPU_TIERS = 5, N_TIERS = 6 };
+enum { N_CPU_TIERS = 6, N_TIERS = 7 };
 
 static inline const char *check_tier(int i) {
-    static const char *const names[N_TIERS] = {"scalar", "avx2", "avxvnni",
-                                               "avx512", "amx",  "cuda"};
+    static const char *const names[N_TIERS] = {"scalar",     "avx2", "avxvnni", "avx512",
+                                               "avx512bf16", "amx",  "cuda"};
     return names[i];
 }
 

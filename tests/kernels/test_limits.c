@@ -44,7 +44,7 @@ static void test_counts(void **state) {
         check_count(k->burn_f32);
         check_count(k->burn_int8);
         if (k->burn_bf16) check_count(k->burn_bf16);
-        assert_true(!dev->has_tiles || k->burn_bf16);
+        assert_true(!dev->has_bf16 || k->burn_bf16);
         device_close(dev);
     }
 }

@@ -177,7 +177,7 @@ um_status cuda_open(int i_device, int n_threads, device **out, um_error *err) {
                           .kind = &cuda_kind,
                           .tier = "cuda",
                           .name = cuda->name,
-                          .has_tiles = true,
+                          .has_bf16 = true,
                           .pool = cuda->host->pool};
     *out = &cuda->base;
     return UM_OK;

@@ -5,69 +5,10 @@
  * read where the file has them; the activations are packed. An output's sum runs along n_in in one
  * tile register, in the order of the instruction, whatever its place: batch invariance.
  */
-#include <immintrin.h>
-#include <string.h>
-
-#include "kernels/cpu.h"
-#include "kernels/x86/math_avx512.h"
+#include "kernels/x86/bf16_rows.h"
 #include "kernels/x86/tiles_amx.h"
 
 enum { PREFETCH = 512 };
-
-static void pack(const pack_tile *t) {
-    for (int32_t r = 0; r < t->n_rows; r++)
-        for (int32_t g = 0; g < t->n_groups; g++) {
-            const float *x = t->x[r] + (size_t)g * PACKED_GROUP;
-            unsigned char *record = t->records + (size_t)g * RECORD_BF16_BYTES;
-            __m512i pairs =
-                (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x));
-            uint32_t words[TILE];
-            _mm512_storeu_si512(words, pairs);
-            for (int p = 0; p < TILE; p++) memcpy(record + 64 * p + 4 * r, &words[p], 4);
-        }
-}
-
-/* to[c] = column c of the 16 x 16 numbers of a stored tile. */
-INLINE void transpose(const float *tile, __m512 to[TILE]) {
-    __m512 t[TILE], u[TILE];
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        __m512 a = _mm512_load_ps(tile + 32 * i), b = _mm512_load_ps(tile + 32 * i + 16);
-        t[2 * i] = _mm512_unpacklo_ps(a, b);
-        t[2 * i + 1] = _mm512_unpackhi_ps(a, b);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) { /* pairs of pairs: rows 4 (i / 2) onward */
-        __m512d a = _mm512_castps_pd(t[4 * (i / 2) + i % 2]);
-        __m512d b = _mm512_castps_pd(t[4 * (i / 2) + i % 2 + 2]);
-        u[4 * (i / 2) + 2 * (i % 2)] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-        u[4 * (i / 2) + 2 * (i % 2) + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-    }
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; c++) {
-        __m512 a = _mm512_shuffle_f32x4(u[c], u[4 + c], 0x88);
-        __m512 b = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0x88);
-        to[c] = _mm512_shuffle_f32x4(a, b, 0x88);
-        to[8 + c] = _mm512_shuffle_f32x4(a, b, 0xDD);
-        a = _mm512_shuffle_f32x4(u[c], u[4 + c], 0xDD);
-        b = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0xDD);
-        to[4 + c] = _mm512_shuffle_f32x4(a, b, 0x88);
-        to[12 + c] = _mm512_shuffle_f32x4(a, b, 0xDD);
-    }
-}
-
-/* A stored tile [16 outs, 16 rows] to y, from output o on. */
-static void put(const bf16_tile *t, const float *tile, int32_t o, int32_t block) {
-    __m512 rows[TILE];
-    transpose(tile, rows);
-    __m512 bias = t->bias ? _mm512_loadu_ps(t->bias + o) : _mm512_setzero_ps();
-    int32_t first = block * PACKED_ROWS;
-#pragma GCC unroll 16
-    for (int r = 0; r < TILE; r++)
-        if (first + r < t->n_rows)
-            _mm512_storeu_ps(t->y + (size_t)(first + r) * t->y_stride + o,
-                             t->bias ? _mm512_add_ps(rows[r], bias) : rows[r]);
-}
 
 INLINE void prefetch_rows(const unsigned char *w, size_t row_bytes) {
 #pragma GCC unroll 16
@@ -109,13 +50,13 @@ INLINE void panel(const bf16_tile *t, int32_t oa, int32_t ob, int32_t block, boo
     }
     _tile_stored(0, tiles[0], 64);
     _tile_stored(1, tiles[1], 64);
-    put(t, tiles[0], oa, block);
-    put(t, tiles[1], ob, block);
+    bf16_put(t, tiles[0], oa, block);
+    bf16_put(t, tiles[1], ob, block);
     if (!is_pair) return;
     _tile_stored(2, tiles[2], 64);
     _tile_stored(3, tiles[3], 64);
-    put(t, tiles[2], oa, block + 1);
-    put(t, tiles[3], ob, block + 1);
+    bf16_put(t, tiles[2], oa, block + 1);
+    bf16_put(t, tiles[3], ob, block + 1);
 }
 
 /* The last outputs are met by tiles that reach back: what those give again is the same. */
@@ -154,7 +95,7 @@ static int64_t burn(int64_t n_rounds) {
 
 void bf16_fill_amx(cpu_kernels *k) {
     k->burn_bf16 = burn;
-    k->pack_bf16 = pack;
+    k->pack_bf16 = bf16_pack;
     k->matmul_bf16 = matmul;
-    k->has_tiles = true;
+    k->has_bf16 = true;
 }

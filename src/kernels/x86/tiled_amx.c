@@ -316,4 +316,5 @@ static void matmul(const panels_tile *t) {
 void tiled_fill_amx(cpu_kernels *k) {
     k->pack_tiled = pack;
     k->matmul_tiled = matmul;
+    k->has_tiles = true;
 }
