@@ -42,10 +42,11 @@ typedef struct api_request {
     int32_t n; /* choices for each prompt */
     bool has_max_tokens;
     bool is_stream, has_usage, has_steps, has_echo, has_tools;
+    bool has_logprobs; /* the reply says them; options.top_logprobs is set then */
+    int32_t n_top;     /* alternatives of each token that it says */
     const char *stops[API_STOPS_MAX];
     size_t n_stops;
-    int32_t stop_ids[API_STOPS_MAX];
-    size_t n_stop_ids;
+    int32_t *stop_ids;   /* what options.stop_tokens points to */
     um_logit_bias *bias; /* what options.logit_bias points to */
     const char *user;
 } api_request;

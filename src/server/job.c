@@ -132,6 +132,19 @@ static um_status start_choice(job *j, um_engine *engine, size_t i, um_error *err
     return choice_init(c, &j->request, j->model, &options, err);
 }
 
+/* The engine's word for a parameter is not always the API's. */
+static void name_parameter(um_error *err) {
+    const char *name = api_parameter_name(err->where);
+    size_t n = strlen(err->where);
+    if (name == err->where) return;
+    if (strncmp(err->message, err->where, n) == 0) {
+        um_error engine = *err;
+        snprintf(err->message, sizeof err->message, "%s%s", name, engine.message + n);
+    }
+    err->where[0] = '\0';
+    um_error_at(err, name, -1);
+}
+
 um_status job_start(job *j, um_engine *engine, um_error *err) {
     um_status status = UM_OK;
     strbuf made;
@@ -139,12 +152,7 @@ um_status job_start(job *j, um_engine *engine, um_error *err) {
         status = start_choice(j, engine, i, err);
     if (status != UM_OK) {
         job_stop(j);
-        /* The engine's word for a parameter is not always the API's. */
-        const char *name = api_parameter_name(err->where);
-        if (name != err->where) {
-            err->where[0] = '\0';
-            um_error_at(err, name, -1);
-        }
+        name_parameter(err);
         return status;
     }
     j->accepted_ns = clock_now_ns();
