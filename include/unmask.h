@@ -148,6 +148,8 @@ UM_API um_status um_constraint_json_object(const um_tokenizer *tokenizer,
 UM_API um_status um_constraint_json_schema(const um_tokenizer *tokenizer, const char *schema,
                                            size_t n_bytes, um_constraint **constraint,
                                            um_error *err);
+/* Memory that it takes, about; 0 for NULL. */
+UM_API size_t um_constraint_bytes(const um_constraint *constraint);
 /* Gives the caller's hold back and clears *constraint; it lives on in the requests that it was
  * given to. Accepts NULL and a NULL inside. */
 UM_API void um_constraint_free(um_constraint **constraint);

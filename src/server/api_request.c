@@ -28,7 +28,7 @@ void api_request_deinit(api_request *request) {
     memory_free(request->prompts);
     memory_free(request->bias);
     memory_free(request->stop_ids);
-    um_constraint_free(&request->options.constraint);
+    memory_free(request->schema);
     json_decref(request->root);
     memset(request, 0, sizeof *request);
 }

@@ -134,6 +134,33 @@ def test_formats(s):
         check(error["param"] == "response_format", error)
 
 
+def test_constraint_cache(s):
+    """A schema is compiled once."""
+    def form(length):
+        items = {"type": "string", "maxLength": length}
+        return {"type": "json_schema", "json_schema": {"name": "x", "schema": {
+            "type": "object", "properties": {"a": {"type": "array", "maxItems": 24, "items": items}},
+            "required": ["a"], "additionalProperties": False}}}
+    compiled, reused = (lambda: s.metric("unmask_constraints_made_total")), (lambda: s.metric("unmask_constraints_reused_total"))
+    body = dict(CHAT, max_tokens=32, temperature=0)
+    before = compiled()
+    for length in (24, 25, 26):
+        json.loads(s.get("/v1/chat/completions", dict(body, response_format=form(length)))["choices"][0]["message"]["content"])
+    check(compiled() == before + 3, compiled())
+    again = reused()
+    first, second = (s.get("/v1/chat/completions", dict(body, n=2, response_format=form(24)))["choices"] for _ in range(2))
+    check(first == second and compiled() == before + 3 and reused() == again + 2, (compiled(), reused()))
+    # A stream gets its refusal as any other request.
+    status, _, text = s.call("/v1/chat/completions", dict(CHAT, stream=True, response_format={
+        "type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}))
+    check(status == 400 and json.loads(text)["error"]["param"] == "response_format", text)
+    # Who leaves while its schema is compiled leaves nothing behind.
+    data = json.dumps(dict(body, response_format=form(27))).encode()
+    connection = socket.create_connection((s.host, s.port))
+    connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
+    connection.close()
+
+
 WRONG = [
     # (path, changes, parameter)
     ("chat", {"foo": 1}, "foo"), ("chat", {"temperature": "warm"}, "temperature"), ("chat", {"temperature": -1}, "temperature"),
@@ -304,7 +331,7 @@ def test_same_under_load(s):
 
 def tests_of_one_server():
     with Service("--timeout", "10") as s: # what is half open is cut off after that
-        for test in (test_answers, test_streams, test_steps, test_stops, test_editing, test_formats, test_logit_rules,
+        for test in (test_answers, test_streams, test_steps, test_stops, test_editing, test_formats, test_constraint_cache, test_logit_rules,
                      test_logprobs, test_prefix_cache, test_refusals, test_disconnects, test_broken_http, test_page, test_same_under_load):
             test(s)
             s.wait_idle()
