@@ -111,6 +111,13 @@ UM_API um_status um_tokenizer_decode(const um_tokenizer *tokenizer, const int32_
                                      size_t n_ids, bool skip_special, char **text, size_t *n_bytes,
                                      um_error *err);
 
+/* The bytes of one token, which need not be whole characters: decoding joins them before it looks
+ * for characters. Nothing for a special token under skip_special. *bytes is the caller's,
+ * zero-terminated, freed with um_free. UM_INVALID as for um_tokenizer_decode. */
+UM_API um_status um_tokenizer_token_bytes(const um_tokenizer *tokenizer, int32_t id,
+                                          bool skip_special, char **bytes, size_t *n_bytes,
+                                          um_error *err);
+
 /* Renders the chat template. messages_json is a JSON array of {"role", "content", ...}; tools_json
  * an array of tools or NULL. variables_json is an object of further variables that the template
  * may read ("enable_thinking": false), or NULL. *text is the caller's, freed with um_free. */
@@ -141,6 +148,8 @@ UM_API um_status um_constraint_json_object(const um_tokenizer *tokenizer,
 UM_API um_status um_constraint_json_schema(const um_tokenizer *tokenizer, const char *schema,
                                            size_t n_bytes, um_constraint **constraint,
                                            um_error *err);
+/* Memory that it takes, about; 0 for NULL. */
+UM_API size_t um_constraint_bytes(const um_constraint *constraint);
 /* Gives the caller's hold back and clears *constraint; it lives on in the requests that it was
  * given to. Accepts NULL and a NULL inside. */
 UM_API void um_constraint_free(um_constraint **constraint);

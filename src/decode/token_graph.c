@@ -283,6 +283,16 @@ void token_graph_deinit(token_graph *g) {
     memset(g, 0, sizeof *g);
 }
 
+size_t token_graph_bytes(const token_graph *g) {
+    size_t n_states = (size_t)g->n_states, n_sets = (size_t)g->n_sets, n_rows = 0;
+    for (int32_t i = 0; i < g->n_sets; i++) n_rows += g->set_bits[i] >= 0;
+    return (size_t)g->dfa.n_states * ((size_t)g->dfa.n_classes * sizeof *g->dfa.next + 1) +
+           g->texts.first[g->texts.n_ids] + ((size_t)g->texts.n_ids + 1) * sizeof *g->texts.first +
+           (n_states + 1) * sizeof *g->first_edge + g->first_edge[n_states] * sizeof *g->edges +
+           (n_sets + 1) * sizeof *g->first_token + g->first_token[n_sets] * sizeof *g->set_tokens +
+           n_sets * sizeof *g->set_bits + n_rows * token_graph_words(g) * sizeof *g->bits;
+}
+
 int32_t token_graph_step(const token_graph *g, int32_t state, int32_t token) {
     if (token < 0 || token >= g->texts.n_ids || state == g->end) return -1;
     size_t at = g->texts.first[token], end = g->texts.first[token + 1];

@@ -46,6 +46,8 @@ typedef struct token_graph {
 um_status token_graph_build_take(byte_dfa *dfa, token_texts *texts, token_graph *g, um_error *err);
 void token_graph_deinit(token_graph *g);
 void token_texts_deinit(token_texts *texts);
+/* Memory that a built graph holds. */
+size_t token_graph_bytes(const token_graph *g);
 
 /* Where a token that is no stop token leads, or -1. */
 int32_t token_graph_step(const token_graph *g, int32_t state, int32_t token);

@@ -108,6 +108,10 @@ const token_graph *constraint_graph(const um_constraint *constraint) {
     return &constraint->graph;
 }
 
+size_t um_constraint_bytes(const um_constraint *constraint) {
+    return constraint ? sizeof *constraint + token_graph_bytes(&constraint->graph) : 0;
+}
+
 void um_constraint_free(um_constraint **constraint) {
     if (!constraint) return;
     constraint_release(*constraint);

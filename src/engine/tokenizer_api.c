@@ -108,6 +108,21 @@ um_status um_tokenizer_decode(const um_tokenizer *t, const int32_t *ids, size_t 
     return tokenizer_decode(t->vocabulary, ids, n_ids, skip_special, text, n_bytes, err);
 }
 
+um_status um_tokenizer_token_bytes(const um_tokenizer *t, int32_t id, bool skip_special,
+                                   char **bytes, size_t *n_bytes, um_error *err) {
+    strbuf made;
+    if (!bytes || !n_bytes) FAIL(UM_INVALID, err, "bytes and n_bytes must not be NULL");
+    TRY(need_vocabulary(t, err));
+    strbuf_init(&made);
+    um_status status = tokenizer_append_bytes(t->vocabulary, id, skip_special, &made, err);
+    if (status == UM_OK) {
+        *bytes = strbuf_take(&made, n_bytes);
+        if (!*bytes) status = um_error_set(err, UM_NO_MEMORY, "no memory for the text of a token");
+    }
+    strbuf_deinit(&made);
+    return status;
+}
+
 um_status um_tokenizer_render_chat(const um_tokenizer *t, const char *messages_json,
                                    const char *tools_json, const char *variables_json,
                                    bool add_generation_prompt, char **text, um_error *err) {

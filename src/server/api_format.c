@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * response_format: the engine's constraints. A schema of which a keyword would not be honoured is
- * refused by the compiler, also where the client does not ask for `strict`.
+ * response_format as the text of a schema; constraint_cache.c makes a constraint of it, once. A
+ * schema of which a keyword would not be honoured is refused there, also where the client does not
+ * ask for `strict`.
  */
 #include <string.h>
 
@@ -12,11 +13,9 @@
 static const char field[] = "response_format";
 
 /* {"name": ..., "schema": {...}, "strict": ..., "description": ...} */
-static um_status read_schema(api_request *r, const api_model *model, json_t *format,
-                             um_error *err) {
+static um_status read_schema(api_request *r, json_t *format, um_error *err) {
     json_t *holder = json_object_get(format, "json_schema");
     json_t *schema = json_object_get(holder, "schema");
-    size_t n_bytes = 0;
     for (void *at = json_object_iter(holder); at; at = json_object_iter_next(holder, at)) {
         const char *key = json_object_iter_key(at);
         if (strcmp(key, "name") != 0 && strcmp(key, "schema") != 0 && strcmp(key, "strict") != 0 &&
@@ -26,13 +25,9 @@ static um_status read_schema(api_request *r, const api_model *model, json_t *for
     if (!json_is_object(schema))
         return api_refuse(err, field, "%s: json_schema.schema: expected an object, found %s", field,
                           json_value_kind(schema));
-    char *text = json_value_write(json_incref(schema), &n_bytes);
-    if (!text) FAIL(UM_NO_MEMORY, err, "no memory for a schema");
-    um_status status =
-        um_constraint_json_schema(model->tokenizer, text, n_bytes, &r->options.constraint, err);
-    memory_free(text);
-    if (status != UM_OK) um_error_at(err, field, -1);
-    return status;
+    r->schema = json_value_write(json_incref(schema), &r->n_schema);
+    if (!r->schema) FAIL(UM_NO_MEMORY, err, "no memory for a schema");
+    return UM_OK;
 }
 
 um_status api_format_read(api_request *r, const api_model *model, um_error *err) {
@@ -49,8 +44,6 @@ um_status api_format_read(api_request *r, const api_model *model, um_error *err)
                           is_schema ? "type and json_schema" : "type alone");
     if (!is_schema && !is_object) return UM_OK;
     if (!model->tokenizer) return api_refuse(err, field, "%s: the model has no tokenizer", field);
-    if (is_schema) return read_schema(r, model, format, err);
-    um_status status = um_constraint_json_object(model->tokenizer, &r->options.constraint, err);
-    if (status != UM_OK) um_error_at(err, field, -1);
-    return status;
+    r->constraint_field = field;
+    return is_schema ? read_schema(r, format, err) : UM_OK;
 }

@@ -105,18 +105,41 @@ static um_status read_stop(api_request *r, const char *name, json_t *value, um_e
 }
 
 static um_status read_stop_ids(api_request *r, const char *name, json_t *value, um_error *err) {
+    size_t n = json_array_size(value);
     if (!json_is_array(value)) return refuse_kind(name, "an array of ids", value, err);
-    if (json_array_size(value) > API_STOPS_MAX)
-        return api_refuse(err, name, "%s: expected at most %d ids, found %zu", name, API_STOPS_MAX,
-                          json_array_size(value));
-    for (size_t i = 0; i < json_array_size(value); i++) {
+    if (n > UM_REQUEST_STOP_TOKENS_MAX)
+        return api_refuse(err, name, "%s: expected at most %d ids, found %zu", name,
+                          UM_REQUEST_STOP_TOKENS_MAX, n);
+    if (n == 0) return UM_OK;
+    r->stop_ids = memory_alloc_array(n, sizeof *r->stop_ids);
+    if (!r->stop_ids) FAIL(UM_NO_MEMORY, err, "no memory for %zu ids", n);
+    for (size_t i = 0; i < n; i++) {
         const json_t *id = json_array_get(value, i);
-        json_int_t n = json_integer_value(id);
-        if (!json_is_integer(id) || n < 0 || n > INT32_MAX)
+        json_int_t token = json_integer_value(id);
+        if (!json_is_integer(id) || token < 0 || token > INT32_MAX)
             return api_refuse(err, name, "%s: item %zu is no id of a token", name, i);
-        r->stop_ids[r->n_stop_ids++] = (int32_t)n;
+        r->stop_ids[i] = (int32_t)token;
     }
+    r->options.stop_tokens = r->stop_ids;
+    r->options.n_stop_tokens = (int32_t)n;
     return UM_OK;
+}
+
+static um_status read_top(api_request *r, const char *name, json_t *value, um_error *err) {
+    json_int_t n = json_integer_value(value);
+    if (!json_is_integer(value) || n < 0 || n > UM_TOP_LOGPROBS_MAX)
+        return api_refuse(err, name, "%s: expected an integer of 0 to %d", name,
+                          UM_TOP_LOGPROBS_MAX);
+    r->n_top = (int32_t)n;
+    return UM_OK;
+}
+
+/* A chat says whether, and how many in top_logprobs; a completion says how many. */
+static um_status read_logprobs(api_request *r, const char *name, json_t *value, um_error *err) {
+    if (json_is_false(value)) return UM_OK;
+    r->has_logprobs = true;
+    if (r->kind == API_KIND_COMPLETION) return read_top(r, name, value, err);
+    return json_is_true(value) ? UM_OK : refuse_kind(name, "true or false", value, err);
 }
 
 /* {"id": bias}, ids as strings. */
@@ -277,8 +300,8 @@ static const parameter table[] = {
     CHOICE("metric", metric, "confidence|entropy"),
     CHOICE("cache", cache, "exact|none|prefix|dual"),
     FUNCTION("ignore_eos", ALL, read_ignore_eos),
-    NEUTRAL("logprobs", OPENAI, 0),
-    NEUTRAL("top_logprobs", CHAT, 0),
+    FUNCTION("logprobs", OPENAI, read_logprobs),
+    FUNCTION("top_logprobs", CHAT, read_top),
     FUNCTION("logit_bias", OPENAI, read_logit_bias),
     REAL("frequency_penalty", frequency_penalty, -2, 2),
     REAL("presence_penalty", presence_penalty, -2, 2),
@@ -388,6 +411,10 @@ um_status api_parameters_read(api_request *r, const api_model *model, um_error *
     }
     if (r->kind == API_KIND_MESSAGES && !r->has_max_tokens)
         return api_refuse(err, "max_tokens", "max_tokens: expected an integer, found nothing");
+    if (r->n_top && !r->has_logprobs)
+        return api_refuse(err, "top_logprobs",
+                          "top_logprobs: expected \"logprobs\": true beside it");
+    if (r->has_logprobs) r->options.top_logprobs = r->n_top;
     if (json_is_integer(json_object_get(r->root, "seed"))) return UM_OK;
     /* Without a seed every request draws anew; the reply says which seed it was. 53 bits, so that
      * every client reads the number as it is. */

@@ -27,7 +27,8 @@ void api_request_deinit(api_request *request) {
     for (size_t i = 0; i < request->n_prompts; i++) um_free(request->prompts[i].ids);
     memory_free(request->prompts);
     memory_free(request->bias);
-    um_constraint_free(&request->options.constraint);
+    memory_free(request->stop_ids);
+    memory_free(request->schema);
     json_decref(request->root);
     memset(request, 0, sizeof *request);
 }
@@ -35,5 +36,6 @@ void api_request_deinit(api_request *request) {
 const char *api_parameter_name(const char *field) {
     if (strcmp(field, "block_len") == 0) return "block";
     if (strcmp(field, "cfg_scale") == 0) return "cfg";
+    if (strcmp(field, "stop_tokens") == 0) return "stop_token_ids";
     return field;
 }

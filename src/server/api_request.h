@@ -42,12 +42,17 @@ typedef struct api_request {
     int32_t n; /* choices for each prompt */
     bool has_max_tokens;
     bool is_stream, has_usage, has_steps, has_echo, has_tools;
+    bool has_logprobs; /* the reply says them; options.top_logprobs is set then */
+    int32_t n_top;     /* alternatives of each token that it says */
     const char *stops[API_STOPS_MAX];
     size_t n_stops;
-    int32_t stop_ids[API_STOPS_MAX];
-    size_t n_stop_ids;
+    int32_t *stop_ids;   /* what options.stop_tokens points to */
     um_logit_bias *bias; /* what options.logit_bias points to */
     const char *user;
+    /* A constraint that is to be made before the request can start; the parameter that asks. */
+    const char *constraint_field; /* NULL: none */
+    char *schema;                 /* [n_schema] or NULL: any object */
+    size_t n_schema;
 } api_request;
 
 /* Parses and checks a body, renders the chat template, makes ids. On failure *request is empty;
@@ -66,7 +71,7 @@ um_status api_parameters_read(api_request *request, const api_model *model, um_e
 
 /* ---- api_format.c --------------------------------------------------------------------------- */
 
-/* response_format as a constraint of the request. */
+/* response_format as a schema. */
 um_status api_format_read(api_request *request, const api_model *model, um_error *err);
 
 /* ---- api_prompt.c --------------------------------------------------------------------------- */

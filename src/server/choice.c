@@ -39,13 +39,14 @@ um_status choice_init(choice *c, const api_request *request, const api_model *mo
     c->tokens = memory_alloc_array((size_t)c->n_cells, sizeof *c->tokens);
     if (!c->tokens) FAIL(UM_NO_MEMORY, err, "no memory for an answer of %d tokens", c->n_cells);
     for (int32_t i = 0; i < c->n_cells; i++) c->tokens[i] = model->info->mask_token;
-    return UM_OK;
+    return answer_logprobs_init(&c->logprobs, c->n_cells, options->top_logprobs, err);
 }
 
 void choice_deinit(choice *c) {
     um_request_destroy(&c->live);
     memory_free(c->tokens);
     strbuf_deinit(&c->text);
+    answer_logprobs_deinit(&c->logprobs);
     memset(c, 0, sizeof *c);
 }
 
@@ -60,6 +61,7 @@ static void apply_step(choice *c, const um_event *event) {
         else
             c->n_commits++;
         c->tokens[cell] = change->token;
+        answer_logprobs_put(&c->logprobs, cell, change);
     }
 }
 
@@ -69,6 +71,7 @@ static void apply_block(choice *c, const um_event *event) {
     for (int32_t i = 0; i < event->n_inputs; i++) {
         int32_t cell = event->first_position + i - c->n_prompt;
         if (cell < 0 || cell >= c->n_cells) continue;
+        if (c->tokens[cell] != event->inputs[i]) answer_logprobs_forget(&c->logprobs, cell);
         c->tokens[cell] = event->inputs[i];
         if (cell >= c->n_frozen) c->n_frozen = cell + 1;
     }
@@ -80,22 +83,17 @@ static bool is_among(const int32_t *ids, size_t n, int32_t id) {
     return false;
 }
 
-/* Moves n_final forward to the first undecided cell or the first token that ends the text. An end
- * token of the model ends the text, but the request is the engine's to end; an id of the client's
- * ends both. */
+/* Moves n_final forward to the first undecided cell or the first token that ends the text: there
+ * the engine ends the request, at once or when its policy is done with the block. */
 static void find_final(choice *c) {
     const um_model_info *info = c->model->info;
+    const um_request_options *options = &c->request->options;
     int32_t limit = c->may_edit ? c->n_frozen : c->n_cells;
     while (c->n_final < limit) {
         int32_t token = c->tokens[c->n_final];
         if (token == info->mask_token) return;
-        if (is_among(c->request->stop_ids, c->request->n_stop_ids, token)) {
-            c->end = CHOICE_STOP;
-            c->n_tokens = c->n_final;
-            return;
-        }
-        if (!c->request->options.ignore_eos &&
-            is_among(info->stop_tokens, (size_t)info->n_stop_tokens, token))
+        if (is_among(options->stop_tokens, (size_t)options->n_stop_tokens, token)) return;
+        if (!options->ignore_eos && is_among(info->stop_tokens, (size_t)info->n_stop_tokens, token))
             return;
         c->n_final++;
     }
@@ -189,22 +187,14 @@ static um_status update_text(choice *c, um_error *err) {
     return find_stops(c, err);
 }
 
-/* The engine's last word. A stop of the client's may lie in the tokens that came with it. */
+/* The engine's last word. A stop string may lie in the tokens that came with it. */
 static um_status finish(choice *c, const um_event *event, um_error *err) {
     int32_t n = event->n_tokens < c->n_cells ? event->n_tokens : c->n_cells;
     for (int32_t i = 0; i < n; i++) c->tokens[i] = event->tokens[i];
     c->forwards = event->forwards;
     c->prefill_forwards = event->prefill_forwards;
-    c->n_frozen = n;
-    int32_t n_cells = c->n_cells;
-    c->n_cells = n; /* nothing behind the answer counts */
-    find_final(c);
-    c->n_cells = n_cells;
-    if (c->end == CHOICE_OPEN) {
-        c->end = event->finish == UM_FINISH_STOP ? CHOICE_STOP : CHOICE_LENGTH;
-        c->n_tokens = n;
-        c->n_final = n;
-    }
+    c->end = event->finish == UM_FINISH_STOP ? CHOICE_STOP : CHOICE_LENGTH;
+    c->n_tokens = c->n_final = c->n_frozen = n;
     return update_text(c, err);
 }
 

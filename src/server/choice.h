@@ -8,6 +8,7 @@
 #define SERVER_CHOICE_H
 
 #include "base/strbuf.h"
+#include "server/answer_logprobs.h"
 #include "server/api_request.h"
 
 typedef enum choice_end { CHOICE_OPEN = 0, CHOICE_STOP = 1, CHOICE_LENGTH = 2 } choice_end;
@@ -28,6 +29,11 @@ typedef struct choice {
     strbuf text;    /* of the final cells, whole characters only */
     size_t n_ready; /* bytes of it that are no part of a stop string or a call of a tool */
     size_t n_sent;  /* bytes of it that chunks have carried */
+    answer_logprobs logprobs;
+    int32_t n_logged;      /* tokens whose log-probabilities the reply has */
+    size_t n_logged_bytes; /* ... and the bytes of their text */
+    bool has_echoed;       /* ... and those of the prompt's tokens */
+    size_t n_echo_chars;   /* of the prompt */
     choice_end end;
     const char *stop; /* the stop string that ended it, or NULL */
     int32_t n_tokens; /* of the answer, once it has ended */
@@ -42,7 +48,7 @@ um_status choice_init(choice *c, const api_request *request, const api_model *mo
 void choice_deinit(choice *c);
 
 /* Takes an event. After it, `end` says whether the answer is complete: by itself, or by a stop
- * string or id, in which case the engine's request still runs and is the caller's to destroy. */
+ * string, in which case the engine's request still runs and is the caller's to destroy. */
 um_status choice_take_event(choice *c, const um_event *event, um_error *err);
 
 #endif

@@ -11,13 +11,14 @@
 #include "base/clock.h"
 #include "base/memory.h"
 
-enum { HELD_BACK_MS = 5 };
+enum { HELD_BACK_MS = 5, CONSTRAINTS_MAX = 64, CONSTRAINTS_MAX_BYTES = 256 << 20 };
 
 static const int64_t stuck_after_ns = 60ll * 1000000000;
 
 struct driver {
     um_engine *engine;
     metrics *metrics;
+    constraint_cache *constraints;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t has_work;
@@ -59,16 +60,22 @@ static void notice_leavers(driver *d) {
             job_abandon(j, d->sockets[i].fd);
 }
 
+/* Gives a job to the engine, or looks whether its constraint is there by now. */
+static bool start(driver *d, job *j) {
+    um_error err = {.byte_pos = -1};
+    if (job_start(j, d->engine, d->constraints, &err) != UM_OK) job_fail(j, &err);
+    return j->is_started;
+}
+
 static void take_inbox(driver *d, job *first) {
     job **end = &d->live;
     while (*end) end = &(*end)->next;
     while (first) {
         job *j = first;
-        um_error err = {.byte_pos = -1};
         first = j->next;
         j->next = NULL;
         *end = j;
-        if (!job_is_done(j) && job_start(j, d->engine, &err) != UM_OK) job_fail(j, &err);
+        if (!job_is_done(j)) (void)start(d, j);
         end = &j->next;
     }
 }
@@ -76,6 +83,9 @@ static void take_inbox(driver *d, job *first) {
 static void sample(driver *d, int64_t elapsed_ns) {
     int64_t n_pages, n_free, n_live = 0;
     um_stats stats;
+    constraint_cache_stats constraints;
+    constraint_cache_read_stats(d->constraints, &constraints);
+    metrics_constraints(d->metrics, &constraints);
     um_engine_pages(d->engine, &n_pages, &n_free);
     um_engine_stats(d->engine, &stats);
     for (job *j = d->live; j; j = j->next) n_live++;
@@ -99,6 +109,8 @@ static bool advance(driver *d) {
         job *j = *at;
         if (status != UM_OK && status != UM_AGAIN)
             job_fail(j, &err);
+        else if (!j->is_started && !job_is_done(j))
+            has_moved |= start(d, j);
         else if (job_wants_more(j) && job_take_events(j))
             has_moved = true;
         if (job_is_done(j)) {
@@ -128,7 +140,7 @@ static void *run(void *user) {
     while (!is_ending) {
         pthread_mutex_lock(&d->lock);
         if (d->live && !has_moved && !d->inbox && !d->is_ending) {
-            /* Every running job is held back by its reader. */
+            /* Every running job is held back by its reader, or waits for its constraint. */
             struct timespec until;
             clock_gettime(CLOCK_REALTIME, &until);
             until.tv_nsec += HELD_BACK_MS * 1000000;
@@ -159,13 +171,17 @@ um_status driver_create(um_engine *engine, metrics *m, int32_t max_jobs, driver 
     d->metrics = m;
     d->max_jobs = max_jobs;
     d->inbox_end = &d->inbox;
+    um_status status =
+        constraint_cache_create(CONSTRAINTS_MAX, CONSTRAINTS_MAX_BYTES, &d->constraints, err);
+    if (status != UM_OK) {
+        memory_free(d);
+        return status;
+    }
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->has_work, NULL);
     sample(d, 0);
     if (pthread_create(&d->thread, NULL, run, d) != 0) {
-        pthread_cond_destroy(&d->has_work);
-        pthread_mutex_destroy(&d->lock);
-        memory_free(d);
+        driver_destroy(d);
         FAIL(UM_NO_MEMORY, err, "the system starts no thread for the engine");
     }
     *out = d;
@@ -182,6 +198,7 @@ void driver_end(driver *d) {
 
 void driver_destroy(driver *d) {
     if (!d) return;
+    constraint_cache_destroy(d->constraints);
     pthread_cond_destroy(&d->has_work);
     pthread_mutex_destroy(&d->lock);
     memory_free(d->sockets);

@@ -82,6 +82,8 @@ static void hand_over(job *j, strbuf *made, job_state state) {
 
 void job_stop(job *j) {
     for (size_t i = 0; i < j->n_choices; i++) um_request_destroy(&j->choices[i].live);
+    constraint_entry_release(j->constraint);
+    j->constraint = NULL;
 }
 
 static void sum_up(job *j) {
@@ -111,13 +113,15 @@ void job_fail(job *j, const um_error *err) {
     strbuf_deinit(&made);
 }
 
-static um_status start_choice(job *j, um_engine *engine, size_t i, um_error *err) {
+static um_status start_choice(job *j, um_engine *engine, um_constraint *constraint, size_t i,
+                              um_error *err) {
     choice *c = &j->choices[i];
     um_request_options options = j->request.options;
     size_t i_prompt = i / (size_t)j->request.n;
     const api_prompt *prompt = &j->request.prompts[i_prompt];
     options.prompt = prompt->ids;
     options.n_prompt = prompt->n_ids;
+    options.constraint = constraint;
     /* The same for every prompt, so that one in a list gives what it gives alone. */
     options.request_key = i % (size_t)j->request.n;
     if (!j->request.has_max_tokens) {
@@ -132,19 +136,46 @@ static um_status start_choice(job *j, um_engine *engine, size_t i, um_error *err
     return choice_init(c, &j->request, j->model, &options, err);
 }
 
-um_status job_start(job *j, um_engine *engine, um_error *err) {
+/* The engine's word for a parameter is not always the API's. */
+static void name_parameter(um_error *err) {
+    const char *name = api_parameter_name(err->where);
+    size_t n = strlen(err->where);
+    if (name == err->where) return;
+    if (strncmp(err->message, err->where, n) == 0) {
+        um_error engine = *err;
+        snprintf(err->message, sizeof err->message, "%s%s", name, engine.message + n);
+    }
+    err->where[0] = '\0';
+    um_error_at(err, name, -1);
+}
+
+/* The constraint that the request asks for, if any. UM_AGAIN while it is being made. */
+static um_status find_constraint(job *j, constraint_cache *constraints, um_constraint **constraint,
+                                 um_error *err) {
+    const api_request *r = &j->request;
     um_status status = UM_OK;
+    if (!r->constraint_field) return UM_OK;
+    if (!j->constraint)
+        status = constraint_cache_acquire(constraints, j->model->tokenizer, r->schema, r->n_schema,
+                                          &j->constraint, err);
+    if (status == UM_OK) status = constraint_entry_get(j->constraint, constraint, err);
+    if (status != UM_OK && status != UM_AGAIN) um_error_at(err, r->constraint_field, -1);
+    return status;
+}
+
+um_status job_start(job *j, um_engine *engine, constraint_cache *constraints, um_error *err) {
+    um_constraint *constraint = NULL;
     strbuf made;
+    um_status status = find_constraint(j, constraints, &constraint, err);
+    if (status == UM_AGAIN) return UM_OK;
+    j->is_started = true;
     for (size_t i = 0; status == UM_OK && i < j->n_choices; i++)
-        status = start_choice(j, engine, i, err);
+        status = start_choice(j, engine, constraint, i, err);
+    constraint_entry_release(j->constraint); /* the engine's requests hold it */
+    j->constraint = NULL;
     if (status != UM_OK) {
         job_stop(j);
-        /* The engine's word for a parameter is not always the API's. */
-        const char *name = api_parameter_name(err->where);
-        if (name != err->where) {
-            err->where[0] = '\0';
-            um_error_at(err, name, -1);
-        }
+        name_parameter(err);
         return status;
     }
     j->accepted_ns = clock_now_ns();

@@ -13,6 +13,7 @@
 #include "base/strbuf.h"
 #include "server/api_request.h"
 #include "server/choice.h"
+#include "server/constraint_cache.h"
 
 typedef enum job_state {
     JOB_QUEUED = 0,
@@ -30,6 +31,8 @@ typedef struct job {
     choice *choices; /* [n_choices] */
     size_t n_choices;
     size_t n_ended;
+    bool is_started;              /* the engine has its choices */
+    constraint_entry *constraint; /* until it is */
     bool has_failed;
     int64_t arrived_ns, accepted_ns, first_text_ns, done_ns;
     int64_t prompt_tokens, cached_tokens, completion_tokens, forwards, prefill_forwards;
@@ -53,8 +56,9 @@ void job_release(job *j);
 
 /* ---- The driver's side ----------------------------------------------------------------------- */
 
-/* Queues every choice with the engine. On failure none is left there. */
-um_status job_start(job *j, um_engine *engine, um_error *err);
+/* Queues every choice with the engine. Where their constraint is still being made, is_started stays
+ * false and the call is to be repeated. On failure none is left there. */
+um_status job_start(job *j, um_engine *engine, constraint_cache *constraints, um_error *err);
 /* Takes the events that are queued. Returns whether there was one. */
 bool job_take_events(job *j);
 /* Ends it with an error: as the reply, or where a stream has begun as its last event. */

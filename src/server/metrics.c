@@ -32,6 +32,7 @@ struct metrics {
     histogram histograms[N_HISTOGRAMS];
     int64_t n_running, n_waiting, n_pages, n_free;
     um_stats stats; /* after the last step */
+    constraint_cache_stats constraints;
     uint64_t n_steps, n_jobs, n_failed, prompt_tokens, answer_tokens, forwards, prefill_forwards;
     uint64_t commits, edits, blocks;
     struct {
@@ -97,6 +98,12 @@ void metrics_step(metrics *m, int64_t elapsed_ns, int64_t n_running, int64_t n_w
     m->n_pages = n_pages;
     m->n_free = n_free;
     m->stats = *stats;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void metrics_constraints(metrics *m, const constraint_cache_stats *stats) {
+    pthread_mutex_lock(&m->lock);
+    m->constraints = *stats;
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -216,6 +223,12 @@ void metrics_write(metrics *m, const char *model, strbuf *out) {
              : 0},
         {"unmask_cached_tokens_total", "counter", "Tokens of prompts that were in the cache.",
          (double)now.stats.tokens_cached},
+        {"unmask_constraints_made_total", "counter", "Schemas that were new to the cache.",
+         (double)now.constraints.misses},
+        {"unmask_constraints_reused_total", "counter", "Schemas that the cache had.",
+         (double)now.constraints.hits},
+        {"unmask_constraints_bytes", "gauge", "Memory of the constraints in the cache.",
+         (double)now.constraints.n_bytes},
         {"unmask_preemptions_total", "counter", "Requests that were put back for want of pages.",
          (double)now.stats.preemptions},
     };

@@ -18,6 +18,7 @@ void metrics_destroy(metrics *m); /* accepts NULL */
 /* After each step of the engine. */
 void metrics_step(metrics *m, int64_t elapsed_ns, int64_t n_running, int64_t n_waiting,
                   int64_t n_pages, int64_t n_free, const um_stats *stats);
+void metrics_constraints(metrics *m, const constraint_cache_stats *stats);
 /* A job has ended, well or not. */
 void metrics_job(metrics *m, const job *j);
 /* A reply was sent, or its client has left (status 499). */

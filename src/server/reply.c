@@ -10,6 +10,7 @@
 
 #include "base/memory.h"
 #include "server/json_value.h"
+#include "server/logprobs_reply.h"
 #include "server/tool_shapes.h"
 
 static bool is_chat(const job *j) {
@@ -121,7 +122,12 @@ static json_t *ids_of(const int32_t *ids, int32_t n) {
     return list;
 }
 
-static um_status whole_choice(const job *j, const choice *c, json_t *list, um_error *err) {
+/* Where the tokens end that the reply speaks of: with the text, where something cut it short. */
+static size_t logged_end(const choice *c, size_t n_text) {
+    return c->stop || n_text < c->text.n_bytes ? n_text : SIZE_MAX;
+}
+
+static um_status whole_choice(const job *j, choice *c, json_t *list, um_error *err) {
     json_t *calls = NULL, *item = NULL, *text = NULL;
     size_t n_text, n_echo = 0;
     char *echo = NULL;
@@ -134,17 +140,18 @@ static um_status whole_choice(const job *j, const choice *c, json_t *list, um_er
     if (status == UM_OK && !joined.has_failed)
         text = json_value_text(joined.data ? joined.data : "", joined.n_bytes);
     const char *finish = reply_finish(c, calls);
+    json_t *logprobs = logprobs_reply(j, c, logged_end(c, n_text), true);
     if (is_chat(j)) {
         json_t *message = json_pack("{s:s, s:o}", "role", "assistant", "content", text);
         if (message && json_array_size(calls)) {
             json_object_set_new(message, "tool_calls", openai_calls(j, c, calls, false));
             if (n_text == 0) json_object_set_new(message, "content", json_null());
         }
-        item = json_pack("{s:i, s:o, s:n, s:s}", "index", c->index, "message", message, "logprobs",
-                         "finish_reason", finish);
+        item = json_pack("{s:i, s:o, s:o, s:s}", "index", c->index, "message", message, "logprobs",
+                         logprobs, "finish_reason", finish);
     } else {
-        item = json_pack("{s:i, s:o, s:n, s:s}", "index", c->index, "text", text, "logprobs",
-                         "finish_reason", finish);
+        item = json_pack("{s:i, s:o, s:o, s:s}", "index", c->index, "text", text, "logprobs",
+                         logprobs, "finish_reason", finish);
         if (item && !j->model->tokenizer)
             json_object_set_new(item, "token_ids", ids_of(c->tokens, c->n_tokens));
     }
@@ -182,13 +189,14 @@ um_status reply_whole(const job *j, strbuf *out, um_error *err) {
 
 /* ---- Streams -------------------------------------------------------------------------------- */
 
-/* A chunk with one choice; takes `text` or `delta` over. */
-static void put_chunk(const job *j, const choice *c, json_t *body, const char *finish,
+/* A chunk with one choice, and the log-probabilities of the tokens that begin before byte n_text of
+ * the answer; takes `text` or `delta` over. */
+static void put_chunk(const job *j, choice *c, json_t *body, size_t n_text, const char *finish,
                       json_t *steps, strbuf *out) {
     json_t *root = head_of(j, true);
     json_t *item =
-        json_pack("{s:i, s:o, s:n, s:s?}", "index", c->index, is_chat(j) ? "delta" : "text", body,
-                  "logprobs", "finish_reason", finish);
+        json_pack("{s:i, s:o, s:o, s:s?}", "index", c->index, is_chat(j) ? "delta" : "text", body,
+                  "logprobs", logprobs_reply(j, c, n_text, false), "finish_reason", finish);
     if (item && finish && c->stop) json_object_set_new(item, "stop_reason", json_string(c->stop));
     if (json_array_append_new(json_object_get(root, "choices"), item) != 0) out->has_failed = true;
     if (j->request.has_usage) json_object_set_new(root, "usage", json_null());
@@ -207,20 +215,20 @@ void reply_stream_begin(const job *j, strbuf *out) {
         return;
     }
     for (size_t i = 0; i < j->n_choices; i++) {
-        const choice *c = &j->choices[i];
+        choice *c = &j->choices[i];
         json_t *note = j->request.has_steps ? json_pack("{s:I, s:i, s:i}", "seed",
                                                         (json_int_t)j->request.options.seed,
                                                         "max_tokens", (int)c->n_cells, "mask_token",
                                                         (int)j->model->info->mask_token)
                                             : NULL;
         if (is_chat(j)) {
-            put_chunk(j, c, json_pack("{s:s, s:s}", "role", "assistant", "content", ""), NULL, note,
-                      out);
+            put_chunk(j, c, json_pack("{s:s, s:s}", "role", "assistant", "content", ""), 0, NULL,
+                      note, out);
         } else if (j->request.has_echo || note) {
             char *echo = NULL;
             size_t n_echo = 0;
             if (prompt_text(j, c, &echo, &n_echo, NULL) != UM_OK) out->has_failed = true;
-            put_chunk(j, c, text_body(j, echo, n_echo), NULL, note, out);
+            put_chunk(j, c, text_body(j, echo, n_echo), 0, NULL, note, out);
             um_free(echo);
         }
     }
@@ -260,7 +268,7 @@ um_status reply_stream_text(const job *j, choice *c, const um_event *step, strbu
     }
     size_t n = c->n_ready - c->n_sent;
     json_t *body = text_body(j, c->text.data ? c->text.data + c->n_sent : "", n);
-    put_chunk(j, c, body, NULL, step ? step_of(j, c, step) : NULL, out);
+    put_chunk(j, c, body, c->n_ready, NULL, step ? step_of(j, c, step) : NULL, out);
     c->n_sent = c->n_ready;
     return UM_OK;
 }
@@ -271,13 +279,13 @@ um_status reply_stream_end_choice(const job *j, choice *c, strbuf *out, um_error
     if (j->request.kind == API_KIND_MESSAGES) return UM_OK;
     TRY(reply_split(c, &calls, &n_text, err));
     size_t n = n_text > c->n_sent ? n_text - c->n_sent : 0;
-    if (n) put_chunk(j, c, text_body(j, c->text.data + c->n_sent, n), NULL, NULL, out);
+    if (n) put_chunk(j, c, text_body(j, c->text.data + c->n_sent, n), n_text, NULL, NULL, out);
     c->n_sent += n;
     if (json_array_size(calls))
-        put_chunk(j, c, json_pack("{s:o}", "tool_calls", openai_calls(j, c, calls, true)), NULL,
-                  NULL, out);
+        put_chunk(j, c, json_pack("{s:o}", "tool_calls", openai_calls(j, c, calls, true)), n_text,
+                  NULL, NULL, out);
     body = is_chat(j) ? json_object() : json_string("");
-    put_chunk(j, c, body, reply_finish(c, calls), NULL, out);
+    put_chunk(j, c, body, logged_end(c, n_text), reply_finish(c, calls), NULL, out);
     json_decref(calls);
     return UM_OK;
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "server/choice.h"
+#include "server/logprobs_reply.h"
 #include "server/reply.h"
 #include "server/tool_shapes.h"
 
@@ -158,6 +159,192 @@ static void test_edits(void **state) {
     um_free(ids);
 }
 
+/* ---- Log-probabilities ----------------------------------------------------------------------- */
+
+/* A job of one choice as the driver has it, without an engine. */
+static job *begin_job(api_kind kind, const char *body) {
+    api_request request;
+    um_error err = {0};
+    job *j = NULL;
+    um_status status = api_request_parse(kind, body, strlen(body), &model, &request, &err);
+    if (status != UM_OK) fail_msg("%s", err.message);
+    um_request_options options = request.options;
+    options.n_prompt = 1;
+    options.max_tokens = CELLS;
+    assert_int_equal(job_create(&request, &model, &j, &err), UM_OK);
+    assert_int_equal(choice_init(&j->choices[0], &j->request, &model, &options, &err), UM_OK);
+    return j;
+}
+
+/* What the forward says of a cell: a number of its own, and two alternatives. */
+static um_status commit_logged(choice *c, int32_t cell, int32_t token) {
+    float p = -0.25f * (float)(cell + 1);
+    const um_token_logprob top[2] = {{token, p}, {token + 1, p - 1}};
+    um_change change = {.position = 1 + cell,
+                        .token = token,
+                        .probability = 0.5f,
+                        .log_probability = p,
+                        .n_top = 2,
+                        .top = top};
+    um_event event = {.kind = UM_EVENT_STEP, .n_changes = 1, .changes = &change};
+    um_error err;
+    return choice_take_event(c, &event, &err);
+}
+
+/* Adds what the chunks written so far say to `all`: entries of a chat, or the lists by name. */
+static void gather(strbuf *out, json_t *all) {
+    for (char *line = out->data; line && (line = strstr(line, "data: {")); line++) {
+        json_error_t fault;
+        json_t *chunk = json_loads(line + 6, JSON_DISABLE_EOF_CHECK, &fault);
+        const json_t *choice_0 = json_array_get(json_object_get(chunk, "choices"), 0);
+        json_t *found = json_object_get(choice_0, "logprobs");
+        assert_non_null(found);
+        const char *names[] = {"content", "tokens", "token_logprobs", "top_logprobs",
+                               "text_offset"};
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            json_t *list = json_object_get(found, names[i]);
+            if (!list) continue;
+            if (!json_object_get(all, names[i])) json_object_set_new(all, names[i], json_array());
+            json_array_extend(json_object_get(all, names[i]), list);
+        }
+        json_decref(chunk);
+    }
+    strbuf_deinit(out);
+}
+
+/* Streams an answer whose cells come in the order of a stride. The chunks together must say what
+ * the whole reply says, which is returned. */
+static json_t *stream_and_whole(api_kind kind, const char *body, const int32_t *ids, size_t n,
+                                size_t stride) {
+    um_error err = {0};
+    json_t *all = json_object(), *root, *whole = NULL;
+    for (int is_stream = 1; is_stream >= 0; is_stream--) {
+        job *j = begin_job(kind, body);
+        choice *c = &j->choices[0];
+        strbuf out;
+        strbuf_init(&out);
+        if (is_stream) reply_stream_begin(j, &out);
+        for (size_t start = 0; start < stride && c->end == CHOICE_OPEN; start++)
+            for (size_t i = start; i < n && c->end == CHOICE_OPEN; i += stride) {
+                assert_int_equal(commit_logged(c, (int32_t)i, ids[i]), UM_OK);
+                if (is_stream && c->n_ready > c->n_sent)
+                    assert_int_equal(reply_stream_text(j, c, NULL, &out, &err), UM_OK);
+            }
+        if (c->end == CHOICE_OPEN) assert_int_equal(done(c, ids, n), UM_OK);
+        if (is_stream) {
+            assert_int_equal(reply_stream_end_choice(j, c, &out, &err), UM_OK);
+            gather(&out, all);
+        } else {
+            assert_int_equal(reply_whole(j, &out, &err), UM_OK);
+            json_error_t fault;
+            root = json_loadb(out.data, out.n_bytes, 0, &fault);
+            assert_non_null(root);
+            whole = json_incref(json_array_get(json_object_get(root, "choices"), 0));
+            json_decref(root);
+            strbuf_deinit(&out);
+        }
+        job_release(j);
+    }
+    const json_t *logprobs = json_object_get(whole, "logprobs");
+    const char *name;
+    json_t *list;
+    json_object_foreach(all, name, list)
+        assert_true(json_equal(list, json_object_get(logprobs, name)));
+    json_decref(all);
+    return whole;
+}
+
+static void test_chat_logprobs(void **state) {
+    (void)state;
+    size_t n;
+    int32_t *ids = encode(poem, &n);
+    for (size_t stride = 1; stride < 5; stride++) {
+        json_t *whole = stream_and_whole(API_KIND_CHAT,
+                                         "{\"model\":\"demo\",\"messages\":[{\"role\":\"user\","
+                                         "\"content\":\"x\"}],\"logprobs\":true,"
+                                         "\"top_logprobs\":2}",
+                                         ids, n, stride);
+        json_t *content = json_object_get(json_object_get(whole, "logprobs"), "content");
+        strbuf bytes;
+        strbuf_init(&bytes);
+        assert_int_equal(json_array_size(content), n);
+        for (size_t i = 0; i < n; i++) {
+            json_t *entry = json_array_get(content, i);
+            json_t *top = json_object_get(entry, "top_logprobs");
+            double p = json_number_value(json_object_get(entry, "logprob"));
+            assert_true(p == -0.25 * (double)(i + 1)); /* cells, not the order they came in */
+            assert_int_equal(json_array_size(top), 2);
+            assert_true(json_number_value(json_object_get(json_array_get(top, 1), "logprob")) ==
+                        p - 1);
+            for (size_t k = 0; k < json_array_size(json_object_get(entry, "bytes")); k++)
+                strbuf_append_char(&bytes, (char)json_integer_value(
+                                               json_array_get(json_object_get(entry, "bytes"), k)));
+        }
+        assert_string_equal(bytes.data, poem); /* also where a token is a part of a character */
+        strbuf_deinit(&bytes);
+        json_decref(whole);
+    }
+    um_free(ids);
+}
+
+/* Four lists of one length; offsets count characters; a stop string leaves the tokens before it. */
+static void test_completion_logprobs(void **state) {
+    (void)state;
+    size_t n;
+    int32_t *ids = encode(poem, &n);
+    static const char *const parameters[] = {"", ",\"echo\":true", ",\"stop\":\"said\""};
+    for (size_t k = 0; k < 3; k++) {
+        char body[256];
+        snprintf(body, sizeof body, "{\"model\":\"demo\",\"prompt\":\"A dog\",\"logprobs\":1%s}",
+                 parameters[k]);
+        json_t *whole = stream_and_whole(API_KIND_COMPLETION, body, ids, n, 1);
+        json_t *logprobs = json_object_get(whole, "logprobs");
+        const char *text = json_string_value(json_object_get(whole, "text"));
+        json_t *tokens = json_object_get(logprobs, "tokens");
+        json_t *numbers = json_object_get(logprobs, "token_logprobs");
+        json_t *offsets = json_object_get(logprobs, "text_offset");
+        size_t n_tokens = json_array_size(tokens), n_prompt = 0, at = 0, n_chars = 0;
+        assert_int_equal(json_array_size(numbers), n_tokens);
+        assert_int_equal(json_array_size(offsets), n_tokens);
+        assert_int_equal(json_array_size(json_object_get(logprobs, "top_logprobs")), n_tokens);
+        while (json_is_null(json_array_get(numbers, n_prompt))) n_prompt++;
+        assert_true(k == 1 ? n_prompt > 1 : n_prompt == 0);
+        assert_true(k == 2 ? n_tokens < n : n_tokens == n + n_prompt);
+        assert_true(json_number_value(json_array_get(numbers, n_prompt)) == -0.25);
+        for (size_t i = 0; i < n_tokens; i++) {
+            const char *token = json_string_value(json_array_get(tokens, i));
+            assert_true(json_integer_value(json_array_get(offsets, i)) == (json_int_t)n_chars);
+            if (strncmp(token, "bytes:", 6) == 0) break; /* a part of a character: seen in chats */
+            assert_true(strncmp(text + at, token, strlen(token)) == 0);
+            at += strlen(token);
+            for (const char *c = token; *c; c++) n_chars += ((unsigned char)*c & 0xc0) != 0x80;
+        }
+        assert_true(at > 4);
+        json_decref(whole);
+    }
+    um_free(ids);
+}
+
+/* A token that a finished block has elsewhere than the step wrote it has no number. */
+static void test_moved_logprobs(void **state) {
+    (void)state;
+    um_error err;
+    job *j = begin_job(API_KIND_COMPLETION,
+                       "{\"model\":\"demo\",\"prompt\":\"x\",\"logprobs\":0,\"policy\":\"edit\"}");
+    choice *c = &j->choices[0];
+    for (int32_t i = 0; i < 3; i++) assert_int_equal(commit_logged(c, i, 10 + i), UM_OK);
+    const int32_t block[] = {10, 12, 12};
+    um_event event = {.kind = UM_EVENT_BLOCK, .first_position = 1, .n_inputs = 3, .inputs = block};
+    assert_int_equal(choice_take_event(c, &event, &err), UM_OK);
+    json_t *found = logprobs_reply(j, c, SIZE_MAX, false);
+    json_t *expected = json_pack("[f, n, f]", -0.25, -0.75);
+    assert_true(json_equal(json_object_get(found, "token_logprobs"), expected));
+    assert_true(json_is_null(json_object_get(found, "top_logprobs")));
+    json_decref(found);
+    json_decref(expected);
+    job_release(j);
+}
+
 static void test_calls(void **state) {
     (void)state;
     static const struct {
@@ -191,6 +378,9 @@ int main(void) {
         cmocka_unit_test(test_orders),
         cmocka_unit_test(test_stops),
         cmocka_unit_test(test_edits),
+        cmocka_unit_test(test_chat_logprobs),
+        cmocka_unit_test(test_completion_logprobs),
+        cmocka_unit_test(test_moved_logprobs),
         cmocka_unit_test(test_calls),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);

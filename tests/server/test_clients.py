@@ -49,6 +49,21 @@ def test_completions(client, _s):
     check(cut.choices[0].text == whole.choices[0].text[:whole.choices[0].text.index(whole.choices[0].text[6:12])], cut)
 
 
+def test_logprobs(client, _s):
+    reply = client.chat.completions.create(model="demo", messages=QUESTION, logprobs=True, top_logprobs=2)
+    content = reply.choices[0].logprobs.content
+    check("".join(t.token for t in content) == bytes(b for t in content for b in t.bytes).decode() == "12 + 30 = 42", reply)
+    check(all(len(t.top_logprobs) == 2 and t.top_logprobs[0].logprob == t.logprob <= 0 for t in content), reply)
+    chunks = list(client.chat.completions.create(model="demo", messages=QUESTION, logprobs=True, top_logprobs=2,
+                                                 stream=True))
+    check([t for c in chunks if c.choices[0].logprobs for t in c.choices[0].logprobs.content] == content, chunks)
+    whole = client.completions.create(model="demo", prompt="Once upon", max_tokens=16, temperature=0, logprobs=2, echo=True)
+    said = whole.choices[0].logprobs
+    check("".join(said.tokens) == whole.choices[0].text and said.token_logprobs[0] is None, whole)
+    check(all(whole.choices[0].text[at:].startswith(token) for at, token in zip(said.text_offset, said.tokens)), whole)
+    check(said.token_logprobs[-1] == said.top_logprobs[-1][said.tokens[-1]], whole)
+
+
 def test_json_schema(client, _s):
     schema = {"type": "object", "properties": {"animal": {"enum": ["cat", "dog"]}}, "required": ["animal"],
               "additionalProperties": False}
@@ -113,7 +128,7 @@ def test_messages(s):
 if __name__ == "__main__":
     with Service() as s:
         openai_client = openai.OpenAI(base_url="http://%s:%d/v1" % (s.host, s.port), api_key="x", max_retries=0)
-        for test in (test_chat, test_stream, test_completions, test_json_schema, test_errors, test_cancel, test_parallel,
+        for test in (test_chat, test_stream, test_completions, test_logprobs, test_json_schema, test_errors, test_cancel, test_parallel,
                      test_models):
             test(openai_client, s)
             print("ok", test.__name__, flush=True)

@@ -1,5 +1,6 @@
 """The server over a real socket, with nothing but Python's own library."""
 import json
+import math
 import os
 import signal
 import socket
@@ -133,6 +134,33 @@ def test_formats(s):
         check(error["param"] == "response_format", error)
 
 
+def test_constraint_cache(s):
+    """A schema is compiled once."""
+    def form(length):
+        items = {"type": "string", "maxLength": length}
+        return {"type": "json_schema", "json_schema": {"name": "x", "schema": {
+            "type": "object", "properties": {"a": {"type": "array", "maxItems": 24, "items": items}},
+            "required": ["a"], "additionalProperties": False}}}
+    compiled, reused = (lambda: s.metric("unmask_constraints_made_total")), (lambda: s.metric("unmask_constraints_reused_total"))
+    body = dict(CHAT, max_tokens=32, temperature=0)
+    before = compiled()
+    for length in (24, 25, 26):
+        json.loads(s.get("/v1/chat/completions", dict(body, response_format=form(length)))["choices"][0]["message"]["content"])
+    check(compiled() == before + 3, compiled())
+    again = reused()
+    first, second = (s.get("/v1/chat/completions", dict(body, n=2, response_format=form(24)))["choices"] for _ in range(2))
+    check(first == second and compiled() == before + 3 and reused() == again + 2, (compiled(), reused()))
+    # A stream gets its refusal as any other request.
+    status, _, text = s.call("/v1/chat/completions", dict(CHAT, stream=True, response_format={
+        "type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}))
+    check(status == 400 and json.loads(text)["error"]["param"] == "response_format", text)
+    # Who leaves while its schema is compiled leaves nothing behind.
+    data = json.dumps(dict(body, response_format=form(27))).encode()
+    connection = socket.create_connection((s.host, s.port))
+    connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
+    connection.close()
+
+
 WRONG = [
     # (path, changes, parameter)
     ("chat", {"foo": 1}, "foo"), ("chat", {"temperature": "warm"}, "temperature"), ("chat", {"temperature": -1}, "temperature"),
@@ -148,7 +176,10 @@ WRONG = [
     ("chat", {"block": 0}, "block"), ("chat", {"steps": 0}, "steps"), ("chat", {"steps": 1.5}, "steps"),
     ("chat", {"temperature": 0, "top_k": 5}, "top_k"), ("chat", {"top_k": -2}, "top_k"), ("chat", {"cfg": -1}, "cfg"),
     ("chat", {"cache": "all"}, "cache"), ("chat", {"remask": "none"}, "remask"), ("chat", {"ignore_eos": 1}, "ignore_eos"),
-    ("chat", {"logprobs": "yes"}, "logprobs"), ("chat", {"frequency_penalty": "x"}, "frequency_penalty"),
+    ("chat", {"logprobs": "yes"}, "logprobs"),
+    ("chat", {"logprobs": 2}, "logprobs"), ("chat", {"top_logprobs": 2}, "top_logprobs"), ("chat", {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    ("text", {"logprobs": True}, "logprobs"), ("text", {"logprobs": 21}, "logprobs"), ("text", {"stop_token_ids": [100000]}, "stop_token_ids"),
+    ("text", {"stop_token_ids": ["x"]}, "stop_token_ids"), ("chat", {"frequency_penalty": "x"}, "frequency_penalty"),
     ("chat", {"messages": []}, "messages"), ("chat", {"messages": "hello"}, "messages"), ("chat", {"messages": [5]}, "messages"),
     ("chat", {"messages": [{"role": "robot", "content": "x"}]}, "messages"),
     ("chat", {"messages": [{"role": "user", "content": 5}]}, "messages"),
@@ -204,6 +235,35 @@ def test_logit_rules(s):
     short = s.get("/v1/chat/completions", CHAT)
     long = s.get("/v1/chat/completions", dict(CHAT, min_tokens=20, max_tokens=64))
     check(short["usage"]["completion_tokens"] < 20 <= long["usage"]["completion_tokens"], long)
+
+
+def test_logprobs(s):
+    """The numbers are those of the step that committed each token; a stream says what the whole reply says."""
+    body = dict(STORY, logprobs=3, seed=5, temperature=0.8)
+    whole = s.get("/v1/completions", body)
+    said = whole["choices"][0]["logprobs"]
+    check("".join(said["tokens"]) == whole["choices"][0]["text"], said)
+    check(len(said["tokens"]) == whole["usage"]["completion_tokens"] == len(said["token_logprobs"]), said)
+    check(all(p <= 0 for p in said["token_logprobs"]) and min(said["token_logprobs"]) < -0.01, said)
+    for token, p, top in zip(said["tokens"], said["token_logprobs"], said["top_logprobs"]):
+        check(top[token] == p and 3 <= len(top) <= 4 and sum(math.exp(x) for x in top.values()) < 1.001, top)
+    documents, _ = s.events("/v1/completions", dict(body, unmask={"events": "steps"}))
+    parts = [d["choices"][0]["logprobs"] for d in documents if d["choices"] and d["choices"][0]["logprobs"]]
+    check(len(parts) > 3, parts)
+    for name in said:
+        check(sum((p[name] for p in parts), []) == said[name], name)
+    # At temperature 0 a commit's probability is exp of its log-probability.
+    documents, _ = s.events("/v1/completions", dict(STORY, logprobs=0, unmask={"events": "steps"}))
+    seen = {c["position"]: c["probability"] for d in documents for c in d.get("unmask", {}).get("step", {}).get("changes", [])}
+    numbers = sum((d["choices"][0]["logprobs"]["token_logprobs"] for d in documents if d["choices"][0]["logprobs"]), [])
+    check(all(abs(math.exp(p) - seen[i]) < 1e-4 for i, p in enumerate(numbers)) and len(numbers) == 64, numbers)
+    chat = s.get("/v1/chat/completions", dict(CHAT, logprobs=True))["choices"][0]
+    check("".join(t["token"] for t in chat["logprobs"]["content"]) == chat["message"]["content"], chat)
+    check(all(t["top_logprobs"] == [] for t in chat["logprobs"]["content"]), chat)
+    check(s.get("/v1/chat/completions", CHAT)["choices"][0]["logprobs"] is None)
+    cut = s.get("/v1/completions", dict(body, stop=whole["choices"][0]["text"][9:12]))["choices"][0]
+    tokens = "".join(cut["logprobs"]["tokens"])
+    check(tokens.startswith(cut["text"]) and len(tokens) < len(cut["text"]) + 12, cut)
 
 
 def test_prefix_cache(s):
@@ -271,8 +331,8 @@ def test_same_under_load(s):
 
 def tests_of_one_server():
     with Service("--timeout", "10") as s: # what is half open is cut off after that
-        for test in (test_answers, test_streams, test_steps, test_stops, test_editing, test_formats, test_logit_rules, test_prefix_cache, test_refusals, test_disconnects,
-                     test_broken_http, test_page, test_same_under_load):
+        for test in (test_answers, test_streams, test_steps, test_stops, test_editing, test_formats, test_constraint_cache, test_logit_rules,
+                     test_logprobs, test_prefix_cache, test_refusals, test_disconnects, test_broken_http, test_page, test_same_under_load):
             test(s)
             s.wait_idle()
             print("ok", test.__name__, flush=True)
