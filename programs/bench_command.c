@@ -22,9 +22,6 @@ static um_status open_engine(const options *o, int64_t n_positions, um_engine **
                              um_error *err) {
     um_engine_options settings;
     engine_settings(o, p, &settings);
-    settings.synthetic = options_text(o, OPTION_SYNTHETIC);
-    settings.synthetic_type = options_text(o, OPTION_TYPE);
-    settings.synthetic_layers = (int32_t)options_integer(o, OPTION_LAYERS, 0);
     settings.cache_tokens = n_positions;
     um_status status = um_engine_open(&settings, engine, err);
     progress_clear(p);
@@ -46,16 +43,8 @@ static um_status read_list(const options *o, option_id id, const char *fallback,
 }
 
 static um_status check(const options *o, um_error *err) {
-    bool is_synthetic = options_has(o, OPTION_SYNTHETIC);
-    TRY(options_refuse_pair(o, OPTION_MODEL, OPTION_SYNTHETIC, "it is one model or the other",
-                            err));
-    TRY(options_refuse_pair(o, OPTION_JSON, OPTION_CSV, "there is one output", err));
-    if (!is_synthetic) TRY(options_require(o, OPTION_MODEL, err));
-    static const option_id of_synthetic[] = {OPTION_TYPE, OPTION_LAYERS};
-    for (size_t i = 0; i < 2 && !is_synthetic; i++)
-        if (options_has(o, of_synthetic[i]))
-            FAIL(UM_INVALID, err, "--%s goes with --synthetic", option_table[of_synthetic[i]].name);
-    return UM_OK;
+    TRY(engine_settings_check_model(o, err));
+    return options_refuse_pair(o, OPTION_JSON, OPTION_CSV, "there is one output", err);
 }
 
 static um_status measure(const options *o, um_engine *engine, const int32_t *rows, size_t n_rows,

@@ -67,7 +67,7 @@ static const command_spec command_table[COMMAND_COUNT] = {
                           "FILE. With --verbose, and on a terminal, the error of each tensor is "
                           "printed: the root of the mean square of the change, relative to the "
                           "weights."},
-    [COMMAND_SERVE] = {"serve", "unmask serve -m DIR [OPTION]...",
+    [COMMAND_SERVE] = {"serve", "unmask serve (-m DIR | --synthetic SHAPE) [OPTION]...",
                        "serve a model over HTTP, with a page to talk to it",
                        "OpenAI's and Anthropic's routes, streams, metrics; docs/server.md names "
                        "them. SIGTERM takes no more requests, ends those that run, and leaves; a "

@@ -231,25 +231,24 @@ const option_spec option_table[OPTION_COUNT] = {
     [OPTION_SAMPLES] =
         INTEGER("samples", 1, 1000000, SCORE, "draws of masks for each answer (128)"),
     [OPTION_MASKS] = FLAG("masks", SCORE, "with --json: every sample with its masked positions"),
-    [OPTION_SYNTHETIC] = TEXT("synthetic", "SHAPE", BENCH,
+    [OPTION_SYNTHETIC] = TEXT("synthetic", "SHAPE", BENCH | SERVE,
                               "a published shape with random weights instead of a model: "
                               "llada2-mini, llada-8b, llada-moe, sdar-8b, dream-7b, llada-169m"),
     [OPTION_TYPE] = {.name = "type",
                      .short_name = 't',
                      .argument = "f32|f16|bf16|q8_0|q4_0|q4_k|q5_k|q6_k",
                      .type = OPTION_TYPE_CHOICE,
-                     .commands = BENCH | QUANTIZE,
+                     .commands = BENCH | QUANTIZE | SERVE,
                      .choices = "f32|f16|bf16|q8_0|q4_0|q4_k|q5_k|q6_k",
-                     .help =
-                         "bench, with --synthetic: the type of the weights (q4_0); quantize: the "
-                         "type to write, q4_k and q5_k with some tensors in q6_k"},
+                     .help = "with --synthetic: the type of the weights (q4_0); quantize: the "
+                             "type to write, q4_k and q5_k with some tensors in q6_k"},
     [OPTION_IMATRIX] = TEXT("imatrix", "FILE", QUANTIZE,
                             "a text that is run through the model to see which inputs of each "
                             "weight count; errors are weighed by them"),
     [OPTION_PURE] = FLAG("pure", QUANTIZE, "one type for all matrices"),
     [OPTION_FORCE] = FLAG("force", QUANTIZE, "replace the file if it exists"),
-    [OPTION_LAYERS] =
-        INTEGER("layers", 1, 1000, BENCH, "with --synthetic: N layers only, figures scaled to all"),
+    [OPTION_LAYERS] = INTEGER("layers", 1, 1000, BENCH | SERVE,
+                              "with --synthetic: N layers only; bench scales its figures to all"),
     [OPTION_ROWS] = TEXT("rows", "LIST", BENCH, "positions of a step (1,8,32,64)"),
     [OPTION_PREFILL] =
         INTEGER("prefill", 1, 1000000, BENCH, "positions of the prefill forward (512)"),

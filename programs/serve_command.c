@@ -39,6 +39,10 @@ static void name_model(const char *path, char name[NAME_BYTES]) {
 /* Room for several requests, within reason for a laptop. */
 static um_status cache_tokens(const options *o, int64_t *n_tokens, um_error *err) {
     um_model_info info;
+    if (options_has(o, OPTION_SYNTHETIC)) { /* there is no file to ask: one context */
+        *n_tokens = options_integer(o, OPTION_CACHE_TOKENS, 0);
+        return UM_OK;
+    }
     TRY(um_model_inspect(options_text(o, OPTION_MODEL),
                          (int32_t)options_integer(o, OPTION_MASK_TOKEN, -1), &info, err));
     int64_t n = (int64_t)info.context * CACHE_CONTEXTS;
@@ -124,14 +128,15 @@ static um_status serve(const options *o, um_error *err) {
     sigset_t signals;
     char name[NAME_BYTES];
 
-    TRY(options_require(o, OPTION_MODEL, err));
+    TRY(engine_settings_check_model(o, err));
+    const char *path = options_text(o, OPTION_MODEL);
     block_signals(&signals);
     progress_init(&load, options_has(o, OPTION_VERBOSE));
-    name_model(options_text(o, OPTION_MODEL), name);
+    name_model(path ? path : options_text(o, OPTION_SYNTHETIC), name);
     if (options_has(o, OPTION_SERVED_MODEL_NAME))
         snprintf(name, sizeof name, "%s", options_text(o, OPTION_SERVED_MODEL_NAME));
     TRY_GOTO(open_server(o, name, &s, err), cleanup);
-    status = um_tokenizer_open(options_text(o, OPTION_MODEL), &tokenizer, err);
+    if (path) status = um_tokenizer_open(path, &tokenizer, err);
     if (status == UM_NOT_FOUND) status = UM_OK; /* such a model runs on ids */
     if (status != UM_OK) goto cleanup;
     TRY_GOTO(open_engine(o, &load, &engine, err), cleanup);

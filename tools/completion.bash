@@ -78,8 +78,8 @@ _unmask() {
                 --type --layers --rows --prefill --repeat --tokens-per-forward --csv --plot --verbose" ;;
             quantize) options="$common -t --type -o --output --imatrix --pure --force --threads --mask-token --json
                 --verbose" ;;
-            serve) options="$common --expert-cap --pack-cache --precision --kv-type --device --threads --mask-token --max-step-ms --prefix-cache --host --port
-                --served-model-name --api-key --tls-cert --tls-key --cache-tokens --max-queue --max-connections
+            serve) options="$common --synthetic -t --type --layers --expert-cap --pack-cache --precision --kv-type --device --threads --mask-token
+                --max-step-ms --prefix-cache --host --port --served-model-name --api-key --tls-cert --tls-key --cache-tokens --max-queue --max-connections
                 --max-body-bytes --timeout --log --config --verbose" ;;
             help) options='run logits tokenize inspect score bench quantize serve' ;;
         esac

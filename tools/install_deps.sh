@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libedit-dev libmicrohttpd-dev libpcre2-dev
-    libutf8proc-dev libhwloc-dev libxxhash-dev uthash-dev libcmocka-dev python3)
+    libutf8proc-dev libhwloc-dev libxxhash-dev uthash-dev libcmocka-dev python3 openssl)
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     echo "install_deps: no Debian system; what CMake finds missing is yours to install" >&2

@@ -33,6 +33,7 @@ struct server {
     metrics *metrics;
     char *cert, *key; /* PEM, zero-terminated */
     int32_t port;
+    char fault[256]; /* what the library says first while it starts */
     pthread_mutex_t lock;
     driver *driver;           /* lock; NULL while the model is loading */
     api_model loading, model; /* each unchanging once `current` may point to it */
@@ -318,6 +319,7 @@ static void log_library(void *user, const char *format, va_list arguments) {
     char text[512];
     vsnprintf(text, sizeof text, format, arguments);
     text[strcspn(text, "\n")] = '\0';
+    if (!s->daemon && !s->fault[0]) snprintf(s->fault, sizeof s->fault, "%.255s", text);
     access_log_write(&s->log, json_pack("{s:s, s:o}", "level", "warning", "message",
                                         json_value_text(text, strlen(text))));
 }
@@ -350,7 +352,9 @@ static um_status listen_on(server *s, const struct addrinfo *address, um_error *
         MHD_OPTION_END);
     if (!s->daemon)
         FAIL(UM_IO, err, "cannot listen on %s, port %d: %s", o->host, o->port,
-             errno ? strerror(errno) : "libmicrohttpd refuses");
+             s->cert && s->fault[0] ? s->fault
+             : errno                ? strerror(errno)
+                                    : "libmicrohttpd refuses");
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_BIND_PORT);
     s->port = info && info->port ? info->port : o->port;
     return UM_OK;

@@ -20,10 +20,11 @@ def check(condition, message=""):
 
 
 class Service:
-    """`unmask serve` on a free port, until the end of a with statement; it must then leave with code 0."""
+    """`unmask serve` on a free port, until the end of a with statement; it must then leave with code 0.
+    Without a model the arguments say which."""
 
     def __init__(self, *arguments, model=DEMO, environment=None):
-        words = [PROGRAM, "serve", "-m", model, "--port", "0"] + list(arguments)
+        words = [PROGRAM, "serve"] + (["-m", model] if model else []) + ["--port", "0"] + list(arguments)
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         env=dict(os.environ, **(environment or {})))
         line = self.process.stdout.readline().decode()
