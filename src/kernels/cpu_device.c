@@ -31,6 +31,10 @@ static const kernel_ops cpu_ops = {
     .experts = cpu_experts,
     .head_scratch = cpu_head_scratch,
     .head = cpu_head,
+    .head_place_bytes = cpu_head_place_bytes,
+    .head_place = cpu_head_place,
+    .head_placed = cpu_head_placed,
+    .decide = cpu_decide,
 };
 
 void cpu_fill_scalar(cpu_kernels *k) {

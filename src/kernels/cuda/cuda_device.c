@@ -33,7 +33,7 @@ static void cuda_close(device *dev) {
         cudaStreamDestroy(cuda->stream);
     }
     memory_free(cuda->stored);
-    memory_free(cuda->partials);
+    memory_free(cuda->placed);
     device_close(cuda->host);
     memory_free(cuda);
 }
