@@ -29,6 +29,7 @@
 #include <stdint.h>
 
 #include "base/rng.h"
+#include "kernels/device.h"
 #include "kernels/row_score.h"
 
 enum { DECIDE_BLOCK_MAX = 1024 }; /* positions of a block */
@@ -64,10 +65,9 @@ typedef struct decide_args {
     int32_t *states;        /* [n_items] decide_state; written */
     int32_t *tokens;        /* [n_items] written */
     int32_t *row_tokens;    /* of the next step; written */
-    /* [2] The first becomes 0 where the next step is not to be made: a block is finished, has no
-     * mask left and needs one, or a score is not finite. The second, steps that were made, grows by
-     * one. */
-    int32_t *gate;
+    /* Closed where the next step is not to be made: a block is finished, has no mask left and needs
+     * one, or a score is not finite. Its n_steps grows by one. */
+    device_gate *gate;
     int32_t n_blocks;
 } decide_args;
 

@@ -27,7 +27,7 @@ typedef struct pair {
     score scores[N_MAX];
     int32_t i_score[N_MAX], rows[N_MAX], twin_states[N_MAX], twin_tokens[N_MAX];
     int32_t row_tokens[2 * N_MAX];
-    int32_t gate[2];
+    device_gate gate;
 } pair;
 
 static double draw(const um_policy_view *view, int32_t index) {
@@ -74,7 +74,7 @@ static void make(pair *p, int i_policy, uint64_t *seed) {
         .needs_mask = below(seed, 4) == 0,
     };
     p->block.key.position = FIRST;
-    p->gate[0] = 1;
+    p->gate.is_open = 1;
     for (int32_t i = 0; i < p->n; i++) {
         p->states[i] = (uint8_t)(below(seed, 8) ? UM_POSITION_MASKED : UM_POSITION_PROMPT);
         p->tokens[i] = p->states[i] == UM_POSITION_MASKED ? MASK : below(seed, VOCAB);
@@ -155,12 +155,12 @@ static int32_t run(device *dev, int i_policy, uint64_t seed) {
                         .states = p.twin_states,
                         .tokens = p.twin_tokens,
                         .row_tokens = p.row_tokens,
-                        .gate = p.gate,
+                        .gate = &p.gate,
                         .n_blocks = 1};
     for (bool is_finished = false; !is_finished && n_steps < 8 * N_MAX; n_steps++) {
         score_block(&p, &seed);
         is_finished = step_policy(&p);
-        p.gate[0] = 1;
+        p.gate.is_open = 1;
         assert_int_equal(dev->ops->decide(dev, &args), UM_OK);
         int32_t n_masked = 0;
         for (int32_t i = 0; i < p.n; i++) {
@@ -175,8 +175,8 @@ static int32_t run(device *dev, int i_policy, uint64_t seed) {
             n_masked += p.states[i] == UM_POSITION_MASKED;
         }
         bool goes_on = !is_finished && (n_masked || !p.block.needs_mask);
-        assert_int_equal(p.gate[0], goes_on);
-        assert_int_equal(p.gate[1], n_steps + 1);
+        assert_int_equal(p.gate.is_open, goes_on);
+        assert_int_equal(p.gate.n_steps, n_steps + 1);
     }
     return n_steps;
 }
@@ -208,7 +208,8 @@ static void the_gate_closes_for_all(void **state) {
             for (int i = 0; i < 4; i++)
                 scores[i] = (score){.is_finite = true, .token = i, .probability = 0.5f};
             scores[3].is_finite = kind != 2;
-            int32_t i_score[4] = {0, 1, 2, 3}, rows[4] = {3, 2, 1, 0}, gate[2] = {1, 8};
+            int32_t i_score[4] = {0, 1, 2, 3}, rows[4] = {3, 2, 1, 0};
+            device_gate gate = {.is_open = 1, .n_steps = 8};
             int32_t states[4] = {1, 1, 1, kind == 1 ? 0 : 1}, tokens[4] = {7, 7, 7, 7},
                     out[4] = {0};
             decide_block blocks[2] = {{.n = 2, .steps = 2, .threshold = 0.9, .mask_token = MASK},
@@ -222,11 +223,11 @@ static void the_gate_closes_for_all(void **state) {
                                 .states = states,
                                 .tokens = tokens,
                                 .row_tokens = out,
-                                .gate = gate,
+                                .gate = &gate,
                                 .n_blocks = 2};
             assert_int_equal(dev->ops->decide(dev, &args), UM_OK);
-            assert_int_equal(gate[0], kind == 0);
-            assert_int_equal(gate[1], 9);
+            assert_int_equal(gate.is_open, kind == 0);
+            assert_int_equal(gate.n_steps, 9);
             assert_int_equal(tokens[0], 0);
             assert_int_equal(out[3], 0);
             assert_int_equal(states[0], DECIDE_COMMITTED);

@@ -336,7 +336,7 @@ static um_status decide(device *dev, const decide_args *a) {
     there.states = bring(m, a->states, n);
     there.tokens = bring(m, a->tokens, n);
     there.row_tokens = bring(m, a->row_tokens, (size_t)n_rows * sizeof(int32_t));
-    there.gate = bring(m, a->gate, 2 * sizeof *a->gate);
+    there.gate = bring(m, a->gate, sizeof *a->gate);
     um_status status = m->real->ops->decide(m->real, &there);
     struct piece {
         void *to;
@@ -348,7 +348,7 @@ static um_status decide(device *dev, const decide_args *a) {
                   {a->row_tokens, there.row_tokens, (size_t)n_rows * sizeof(int32_t)}};
     for (size_t i = 0; status == UM_OK && i < sizeof pieces / sizeof *pieces; i++)
         status = device_read(m->real, pieces[i].to, pieces[i].from, pieces[i].n_bytes);
-    return done(m, status, a->gate, there.gate, 2 * sizeof *a->gate);
+    return done(m, status, a->gate, there.gate, sizeof *a->gate);
 }
 
 static const kernel_ops mirror_ops = {

@@ -40,7 +40,9 @@ typedef struct cuda_device {
     void *placed, *stored; /* bytes of requests on their way; logits [.., vocab] f32 */
     size_t placed_capacity, stored_capacity;
     cuda_graph graphs[CUDA_GRAPHS];
-    cuda_graph *recording; /* NULL: launches run as they come */
+    cuda_graph *recording;       /* NULL: launches run as they come */
+    cudaGraph_t recording_whole; /* what is recorded is behind a gate in it; NULL: is all of it */
+    cudaEvent_t reads[DEVICE_READS]; /* copies that are under way */
     uint64_t n_graph_uses;
 } cuda_device;
 
@@ -61,6 +63,8 @@ um_status cuda_check_launch(cuda_device *cuda);
 extern const kernel_ops cuda_ops;
 
 um_status cuda_replay(device *dev, const void *key, size_t n_bytes, bool *is_replayed);
+um_status cuda_replay_gated(device *dev, const void *key, size_t n_bytes, device_gate *gate,
+                            bool *is_replayed);
 um_status cuda_replay_end(device *dev, um_status status);
 void cuda_graphs_destroy(cuda_device *cuda);
 

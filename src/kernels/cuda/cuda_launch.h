@@ -14,6 +14,7 @@
 
 struct score;       /* kernels/row_score.h */
 struct decide_args; /* kernels/decide.h */
+struct device_gate; /* kernels/device.h */
 
 #ifdef __cplusplus
 extern "C" {
@@ -176,6 +177,13 @@ void cuda_launch_head_merge(cudaStream_t stream, const cuda_head_reduction *r);
  */
 
 void cuda_launch_decide(cudaStream_t stream, const struct decide_args *a);
+
+/* ---- gate_cuda.cu ----------------------------------------------------------------------------
+ */
+
+/* Lets the graph's conditional node of this handle run if the gate is open, and notes the time. */
+void cuda_launch_gate(cudaStream_t stream, cudaGraphConditionalHandle handle,
+                      struct device_gate *gate);
 
 /* ---- limits_cuda.cu --------------------------------------------------------------------------
  */

@@ -66,7 +66,7 @@ static __global__ void __launch_bounds__(THREADS) decide_blocks(const decide_arg
     __shared__ double keys[DECIDE_BLOCK_MAX];
     __shared__ unsigned char flags[DECIDE_BLOCK_MAX]; /* 0: neither masked nor opened */
     const decide_block b = a.blocks[blockIdx.x];
-    const int steps_made = a.gate[1];
+    const int steps_made = a.gate->n_steps;
     bool is_finite = true;
     int n_masked = 0, n_willing = 0;
     for (int i = (int)threadIdx.x; i < b.n; i += THREADS) {
@@ -86,7 +86,7 @@ static __global__ void __launch_bounds__(THREADS) decide_blocks(const decide_arg
     }
     is_finite = __syncthreads_and(is_finite);
     if (!is_finite) {
-        if (threadIdx.x == 0) a.gate[0] = 0;
+        if (threadIdx.x == 0) a.gate->is_open = 0;
         return;
     }
     n_masked = count_all(n_masked);
@@ -137,12 +137,13 @@ static __global__ void __launch_bounds__(THREADS) decide_blocks(const decide_arg
         is_finished = n_left == 0 && ((n_masked == 0 && n_edits == 0) || n_post + 1 > b.post_steps);
     }
     to->i_step = b.i_step + 1;
-    if (is_finished || (n_left == 0 && b.needs_mask)) a.gate[0] = 0;
+    if (is_finished || (n_left == 0 && b.needs_mask)) a.gate->is_open = 0;
 }
 
 /* Once all blocks have read it. */
-static __global__ void count_step(int32_t *gate) {
-    gate[1]++;
+static __global__ void count_step(device_gate *gate) {
+    gate->n_steps++;
+    gate->end_ns = device_clock_ns();
 }
 
 extern "C" void cuda_launch_decide(cudaStream_t stream, const decide_args *a) {
