@@ -282,6 +282,7 @@ um_event *request_stage_event(um_request *request, um_event_kind kind) {
 }
 
 void request_release_pages(um_request *request) {
+    ahead_forget(request->engine, request);
     prefix_detach(request);
     for (int i = 0; i < REQUEST_LANES_MAX; i++)
         page_table_release(request->engine->pool, &request->lanes[i].pages);
