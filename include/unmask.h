@@ -420,6 +420,17 @@ typedef struct um_request um_request;
  * "placing" where they are copied to a device. Called from the thread that called the library. */
 typedef void (*um_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
+/* Steps inside a block that are queued before the one before them is known, decided on the device
+ * and checked by the policy: no answer, event or number depends on it. It is for devices that would
+ * wait for the host; blocks that need the host in every step (constraints, penalties, top-k, top-p
+ * and min-p, log-probabilities, guidance, policies other than threshold, schedule, static, dynamic
+ * and edit) go on step by step. */
+typedef enum um_ahead {
+    UM_AHEAD_AUTO = 0, /* on GPUs */
+    UM_AHEAD_ON = 1,   /* on the CPU as well: for tests, it gains nothing there */
+    UM_AHEAD_OFF = 2
+} um_ahead;
+
 /* Fill with um_engine_options_init, then change what differs. */
 typedef struct um_engine_options {
     const char *directory; /* model directory or GGUF file, required; not kept */
@@ -454,6 +465,7 @@ typedef struct um_engine_options {
                              at least one block */
     int32_t max_requests; /* that hold pages at the same time; 0: no bound */
     int32_t max_queue;    /* that wait for their first forward; 0: no bound */
+    um_ahead ahead;       /* default UM_AHEAD_AUTO */
     bool prefix_cache; /* default false: frozen blocks of prompts and answers are kept while there
                           is room, and shared by requests that begin alike (block-causal models and
                           the exact cache; elsewhere a prefix depends on what follows it) */
@@ -493,6 +505,9 @@ typedef struct um_stats {
     int64_t preemptions;    /* requests that were put back for want of pages */
     int64_t forwards;       /* of the model, each for many requests */
     int64_t forwards_ns;    /* time inside them */
+    int64_t forwards_ahead; /* of these, queued before the one before them was known (um_ahead) */
+    int64_t gaps_ns;        /* the device's time between the end of a step and the beginning of such
+                               a one behind it */
     int64_t rows_prefill;   /* prompts, and what is computed again after a request was put back */
     int64_t rows_block;     /* of open blocks */
     int64_t rows_folded;    /* of a block that goes through beside the open one: the one before it,

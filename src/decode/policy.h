@@ -33,6 +33,9 @@ int32_t policy_take_count(int32_t n_least, int32_t n_masked, int32_t n_willing);
 void policy_take_best(const um_policy_view *view, int32_t n_least, double threshold,
                       bool is_inclusive, um_policy_decision *decision);
 
+/* What `edit` remembers of a block, for its twin on a device: view->state. */
+void policy_edit_counts(const void *state, int32_t *n_post, int32_t *n_reopened);
+
 /* Appends the candidate of a position to the decision. */
 void policy_commit(const um_policy_view *view, int32_t index, um_policy_decision *decision);
 /* Puts the changes into rising order of index. */

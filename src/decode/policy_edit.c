@@ -60,6 +60,12 @@ static void step(const um_policy_view *view, um_policy_decision *decision) {
         !has_masks_left && (has_settled || state->n_post + 1 > view->params->post_steps);
 }
 
+void policy_edit_counts(const void *state, int32_t *n_post, int32_t *n_reopened) {
+    const edit_state *counts = state;
+    *n_post = counts->n_post;
+    *n_reopened = counts->n_reopened;
+}
+
 static size_t state_bytes(const um_policy_params *params, int32_t n) {
     (void)params;
     (void)n;

@@ -151,6 +151,14 @@ static um_status resolve_schedule(um_engine *engine, const um_engine_options *o,
         um_error_at(err, wrong, -1);
         return UM_INVALID;
     }
+    if (o->ahead != UM_AHEAD_AUTO && o->ahead != UM_AHEAD_ON && o->ahead != UM_AHEAD_OFF) {
+        um_error_set(err, UM_INVALID, "ahead: expected a um_ahead (0 to 2), found %d",
+                     (int)o->ahead);
+        um_error_at(err, "ahead", -1);
+        return UM_INVALID;
+    }
+    engine->ahead.is_on =
+        o->ahead == UM_AHEAD_ON || (o->ahead == UM_AHEAD_AUTO && engine->dev->runs_ahead);
     engine->max_step_ns = (int64_t)(o->max_step_ms * 1e6);
     engine->max_requests = o->max_requests;
     engine->max_queue = o->max_queue;
@@ -193,6 +201,7 @@ void um_engine_close(um_engine **handle) {
     if (!handle || !*handle) return;
     um_engine *engine = *handle;
     *handle = NULL;
+    ahead_deinit(&engine->ahead);
     plan_deinit(&engine->plan);
     memory_free(engine->kv);
     memory_free(engine->ready);

@@ -16,6 +16,7 @@
 
 #include "cache/page_pool.h"
 #include "cache/prefix_index.h"
+#include "engine/ahead.h"
 #include "engine/pace.h"
 #include "kernels/device_scratch.h"
 #include "kernels/ops.h"
@@ -184,6 +185,7 @@ struct um_engine {
     prefix_index *prefixes;          /* NULL: nothing is shared */
     pace pace;
     step_plan plan;
+    steps_ahead ahead; /* step_lock */
     um_stats stats;       /* step_lock: counters */
     um_stats published;   /* state_lock: as the last step left them */
     um_request *requests; /* state_lock; in order of rank */
@@ -247,6 +249,8 @@ void logit_rules_deinit(logit_rules *rules);
 void logit_rules_update(um_request *request);
 /* Puts what holds for a position into its score request. */
 void logit_rules_apply(const um_request *request, int32_t position, score_request *q);
+/* True where they stay what they are through the steps of a block. */
+bool logit_rules_are_fixed(const um_request *request);
 /* True where a position's token ends the text there. */
 bool logit_rules_end_text(const um_request *request, int32_t position);
 

@@ -246,6 +246,10 @@ void logit_rules_apply(const um_request *request, int32_t position, score_reques
         q->own = without_own(rules, request->lanes[0].tokens[position], is_early);
 }
 
+bool logit_rules_are_fixed(const um_request *request) {
+    return !has_penalties(&request->rules);
+}
+
 bool logit_rules_end_text(const um_request *request, int32_t position) {
     const logit_rules *rules = &request->rules;
     return position >= rules->min_end &&

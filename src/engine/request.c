@@ -128,18 +128,6 @@ static um_status keep_policy_args(um_request *request, const char *text, um_erro
     return UM_OK;
 }
 
-/* The head of another device knows no rules for logits yet. */
-static um_status check_device(const um_request *request, um_error *err) {
-    const device *dev = request->engine->dev;
-    if (dev->is_host || !request->rules.is_used) return UM_OK;
-    um_error_set(err, UM_UNSUPPORTED,
-                 "logit_bias, penalties and min_tokens: expected the device cpu, found %s, which "
-                 "does not change logits",
-                 dev->name);
-    um_error_at(err, "logit_bias", -1);
-    return UM_UNSUPPORTED;
-}
-
 static um_status request_fill(um_request *request, const um_request_options *options,
                               um_error *err) {
     um_engine *engine = request->engine;
@@ -169,7 +157,6 @@ static um_status request_fill(um_request *request, const um_request_options *opt
     request->n_window = n_window < n_canvas ? (int32_t)n_window : request->n_canvas;
     TRY(fill_canvas(request, options, info->mask_token, err));
     TRY(logit_rules_init(&request->rules, info, options, request->n_canvas, err));
-    TRY(check_device(request, err));
     TRY(alloc_window(request, info->vocab, err));
     return options->constraint ? constrain_create(request, options->constraint, err) : UM_OK;
 }
@@ -295,6 +282,7 @@ um_event *request_stage_event(um_request *request, um_event_kind kind) {
 }
 
 void request_release_pages(um_request *request) {
+    ahead_forget(request->engine, request);
     prefix_detach(request);
     for (int i = 0; i < REQUEST_LANES_MAX; i++)
         page_table_release(request->engine->pool, &request->lanes[i].pages);

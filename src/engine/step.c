@@ -106,6 +106,9 @@ static void publish(um_engine *engine) {
 static um_status run(um_engine *engine, um_error *err) {
     step_plan *plan = &engine->plan;
     model_batch batch = plan_batch(engine);
+    bool is_made;
+    TRY(ahead_run(engine, &batch, &is_made, err));
+    if (is_made) return UM_OK;
     return model_forward(engine->mdl, engine->dev, engine->kv, &batch, &plan->scratch, err);
 }
 

@@ -276,5 +276,10 @@ size_t cpu_experts_scratch(const device *dev, const experts_args *args);
 um_status cpu_experts(device *dev, const experts_args *args, void *scratch);
 size_t cpu_head_scratch(const device *dev, const head_args *args);
 um_status cpu_head(device *dev, const head_args *args, void *scratch);
+size_t cpu_head_place_bytes(const device *dev, const head_args *args);
+um_status cpu_head_place(device *dev, const head_args *args, void *placed);
+um_status cpu_head_placed(device *dev, const head_args *args, void *placed, void *scores,
+                          void *scratch);
+um_status cpu_decide(device *dev, const decide_args *args);
 
 #endif

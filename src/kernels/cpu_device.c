@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/system_memory.h"
 #include "kernels/cpu.h"
@@ -31,6 +32,10 @@ static const kernel_ops cpu_ops = {
     .experts = cpu_experts,
     .head_scratch = cpu_head_scratch,
     .head = cpu_head,
+    .head_place_bytes = cpu_head_place_bytes,
+    .head_place = cpu_head_place,
+    .head_placed = cpu_head_placed,
+    .decide = cpu_decide,
 };
 
 void cpu_fill_scalar(cpu_kernels *k) {
@@ -130,6 +135,28 @@ static um_status cpu_replay_end(device *dev, um_status status) {
     return status;
 }
 
+static um_status cpu_replay_gated(device *dev, const void *key, size_t n_bytes, device_gate *gate,
+                                  bool *is_replayed) {
+    (void)dev;
+    (void)key;
+    (void)n_bytes;
+    *is_replayed = !gate->is_open;
+    if (gate->is_open) gate->begin_ns = clock_now_ns();
+    return UM_OK;
+}
+
+static um_status cpu_read_later(device *dev, int i_read, void *to, const void *from,
+                                size_t n_bytes) {
+    (void)i_read;
+    return cpu_copy(dev, to, from, n_bytes);
+}
+
+static um_status cpu_wait_read(device *dev, int i_read) {
+    (void)dev;
+    (void)i_read;
+    return UM_OK;
+}
+
 static const char *cpu_fault(const device *dev) {
     (void)dev;
     return "";
@@ -145,6 +172,11 @@ static const device_kind cpu_kind = {
     .read = cpu_copy,
     .replay = cpu_replay,
     .replay_end = cpu_replay_end,
+    .replay_gated = cpu_replay_gated,
+    .read_later = cpu_read_later,
+    .wait_read = cpu_wait_read,
+    .alloc_host = cpu_alloc,
+    .free_host = cpu_free,
     .fault = cpu_fault,
     .measure_limits = cpu_measure_limits,
 };

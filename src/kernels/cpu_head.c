@@ -230,3 +230,30 @@ um_status cpu_head(device *dev, const head_args *args, void *scratch) {
     if (task.n_stored > 0) thread_pool_run(dev->pool, draw_truncated, &task, args->n_requests);
     return UM_OK;
 }
+
+/* Placed are the requests twice: as they came, and as a step asks them. */
+size_t cpu_head_place_bytes(const device *dev, const head_args *args) {
+    (void)dev;
+    return 2 * (size_t)args->n_requests * sizeof(score_request);
+}
+
+um_status cpu_head_place(device *dev, const head_args *args, void *placed) {
+    (void)dev;
+    size_t n_bytes = (size_t)args->n_requests * sizeof(score_request);
+    if (n_bytes) memcpy(placed, args->requests, n_bytes);
+    return UM_OK;
+}
+
+um_status cpu_head_placed(device *dev, const head_args *args, void *placed, void *scores,
+                          void *scratch) {
+    head_args step = *args;
+    const score_request *base = placed;
+    score_request *now = (score_request *)placed + args->n_requests;
+    for (int32_t i = 0; i < args->n_requests; i++) {
+        now[i] = base[i];
+        if (args->steps_made) now[i].key.step += (uint32_t)*args->steps_made;
+    }
+    step.requests = now;
+    step.scores = scores;
+    return cpu_head(dev, &step, scratch);
+}

@@ -67,6 +67,27 @@ um_status device_replay_end(device *dev, um_status status) {
     return dev->kind->replay_end(dev, status);
 }
 
+um_status device_replay_gated(device *dev, const void *key, size_t n_bytes, device_gate *gate,
+                              bool *is_replayed) {
+    return dev->kind->replay_gated(dev, key, n_bytes, gate, is_replayed);
+}
+
+um_status device_read_later(device *dev, int i_read, void *to, const void *from, size_t n_bytes) {
+    return dev->kind->read_later(dev, i_read, to, from, n_bytes);
+}
+
+um_status device_wait_read(device *dev, int i_read) {
+    return dev->kind->wait_read(dev, i_read);
+}
+
+um_status device_alloc_host(device *dev, size_t n_bytes, void **memory, um_error *err) {
+    return dev->kind->alloc_host(dev, n_bytes, memory, err);
+}
+
+void device_free_host(device *dev, void *memory) {
+    if (memory) dev->kind->free_host(dev, memory);
+}
+
 um_status device_wait(device *dev) {
     return dev->kind->read(dev, NULL, NULL, 0);
 }

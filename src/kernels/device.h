@@ -32,6 +32,7 @@ typedef struct device {
     bool has_bf16;                  /* products of bfloat16 are faster than those of float32:
                                        FORM_BF16 instead of FORM_FLOAT */
     bool has_tiles;                 /* and than those of 8 bits: FORM_TILE, not FORM_INT8 */
+    bool runs_ahead;                /* queued work goes on while the host does something else */
     bool has_int8;                  /* packed twins of block types (kernels/packed.h) are used */
     thread_pool *pool;              /* of the host, for work on files; owned */
 } device;
@@ -69,6 +70,30 @@ enum { DEVICE_KEY_BYTES = 512 };
  * device_replay_end, whatever became of them: it takes their status and returns it or its own. */
 um_status device_replay(device *dev, const void *key, size_t n_bytes, bool *is_replayed);
 um_status device_replay_end(device *dev, um_status status);
+
+/* What runs that are queued before it is known that they are wanted wait for. In the device's
+ * memory. */
+typedef struct device_gate {
+    int32_t is_open;          /* 0: what is behind it is not done */
+    int32_t n_steps;          /* counted by whoever closes it (kernels/decide.h) */
+    int64_t begin_ns, end_ns; /* of the last run that was done: by the device's clock */
+} device_gate;
+
+/* As device_replay, for a run that is done only if the gate is open when its turn comes; the run
+ * itself may close it. *is_replayed is true as well where it is known to be closed by now.
+ * UM_UNSUPPORTED: not with this driver; nothing is queued. */
+um_status device_replay_gated(device *dev, const void *key, size_t n_bytes, device_gate *gate,
+                              bool *is_replayed);
+
+enum { DEVICE_READS = 2 };
+
+/* Copies that are looked at later: device_read_later queues number i_read, below DEVICE_READS, into
+ * memory of device_alloc_host; device_wait_read waits for it, and for no work behind it. */
+um_status device_read_later(device *dev, int i_read, void *to, const void *from, size_t n_bytes);
+um_status device_wait_read(device *dev, int i_read);
+/* Memory of the host that a device copies into by itself, 64-byte aligned. */
+um_status device_alloc_host(device *dev, size_t n_bytes, void **memory, um_error *err);
+void device_free_host(device *dev, void *memory); /* accepts NULL; waits for copies into it */
 
 /* Waits for all work that was queued. */
 um_status device_wait(device *dev);

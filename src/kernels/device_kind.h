@@ -19,6 +19,12 @@ typedef struct device_kind {
     um_status (*read)(device *dev, void *to, const void *from, size_t n_bytes);
     um_status (*replay)(device *dev, const void *key, size_t n_bytes, bool *is_replayed);
     um_status (*replay_end)(device *dev, um_status status);
+    um_status (*replay_gated)(device *dev, const void *key, size_t n_bytes, device_gate *gate,
+                              bool *is_replayed);
+    um_status (*read_later)(device *dev, int i_read, void *to, const void *from, size_t n_bytes);
+    um_status (*wait_read)(device *dev, int i_read);
+    um_status (*alloc_host)(device *dev, size_t n_bytes, void **memory, um_error *err);
+    void (*free_host)(device *dev, void *memory);
     const char *(*fault)(const device *dev);
     um_status (*measure_limits)(device *dev, device_limits *limits, um_error *err);
 } device_kind;

@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "base/rng.h"
+#include "kernels/decide.h"
 #include "kernels/device.h"
 #include "kernels/packed.h"
 #include "quant/dtype.h"
@@ -190,42 +191,12 @@ typedef struct score_request {
     const uint32_t *allowed;
 } score_request;
 
-/* Of the logits l of a row (after guidance, adjustments and removal), with p = softmax(l) over the
- * whole vocabulary:
- *   token              argmax of l, without the forbidden token; ties go to the lower id
- *   logit, log_sum_exp l[token], log sum exp l
- *   probability        p[token] = exp(l[token] - log_sum_exp)
- *   second_probability p of the second-best token (forbidden one left out)
- *   forbidden_probability  p of the forbidden token; 0 where none is forbidden
- *   entropy            -sum p log p, in nats
- *   drawn              temperature 0: token. Otherwise the argmax over the candidates of
- *                      l / temperature - log(-log u), u uniform from (key, RNG_PURPOSE_TOKEN,
- *                      index: token id), in float64: an exact draw from softmax(l / temperature)
- *                      over the candidates (Gumbel-max; float64 as arXiv 2409.02908 asks).
- *                      Candidates, in this order: not the forbidden token; the top_k highest (ties
- *                      with the k-th stay in); the shortest run of the highest with mass >= top_p
- *                      (the token that crosses is kept); those with q >= min_p * max q.
- *                      With is_top_p_first the second and the third change places.
- *   drawn_probability  p[drawn]: untempered
- *   drawn_tempered     q[drawn], q = softmax(l / temperature) over the candidates;
- *                      temperature 0: probability
- *   drawn_top, drawn_second, drawn_entropy   of q: the two highest and -sum q log q, where
- *                      wants_spread and the temperature is above 0; else 0
- *   watched_log_probability  log p of the watched tokens, in float64; 0 where none is
- *   is_finite          false where any logit is NaN or infinite; the rest is then undefined */
-typedef struct score {
-    double watched_log_probability[2];
-    int32_t token, drawn;
-    float logit, log_sum_exp, probability, second_probability, forbidden_probability, entropy;
-    float drawn_probability, drawn_tempered, drawn_top, drawn_second, drawn_entropy;
-    bool is_finite;
-} score;
-
 /* The output head, fused with what policies need: logits live a tile at a time, and are stored only
  * where a request truncates (top_k, top_p, min_p), wants the spread, or asks for them.
  *   x [n_rows, hidden], already normed; w [vocab, hidden]; logit_scale multiplies the logits
  *   requests [n_requests], scores [n_requests]
- * Tolerance: probability within 1e-6 of the scalar version, absolute. */
+ * Tolerance: probability within 1e-6 of the scalar version, absolute.
+ * What a row scores depends on its own request alone: the same bits whatever else is asked for. */
 typedef struct head_args {
     const float *x;
     matrix w;
@@ -234,6 +205,8 @@ typedef struct head_args {
     const score_request *requests;
     int32_t forbidden_token; /* -1: none */
     score *scores;
+    /* Of head_placed: [1] i32 of the device, added to the step of every request's key. */
+    const int32_t *steps_made;
 } head_args;
 
 /* Bytes of a page's keys, or values, of one head. */
@@ -294,6 +267,17 @@ typedef struct kernel_ops {
     um_status (*experts)(device *dev, const experts_args *args, void *scratch);
     size_t (*head_scratch)(const device *dev, const head_args *args);
     um_status (*head)(device *dev, const head_args *args, void *scratch);
+    /* The head in two parts, for steps that are queued before the one before them is known. What
+     * requests ask for goes into the device's memory once, `placed` [head_place_bytes]; from there
+     * head_placed fills `scores` [n_requests] of the device, queued like any other operation, with
+     * the bits of `head`. Each request has a row to itself; none is guided, truncated, constrained
+     * (allowed) or asks for logits or the spread. scratch: [head_scratch]. Of args->requests
+     * head_placed reads nothing, args->scores is not used. */
+    size_t (*head_place_bytes)(const device *dev, const head_args *args);
+    um_status (*head_place)(device *dev, const head_args *args, void *placed);
+    um_status (*head_placed)(device *dev, const head_args *args, void *placed, void *scores,
+                             void *scratch);
+    um_status (*decide)(device *dev, const decide_args *args); /* kernels/decide.h */
 } kernel_ops;
 
 #endif

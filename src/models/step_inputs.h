@@ -11,7 +11,8 @@
 
 /* Addresses of the device, but for the requests. Valid until the scratch is reserved again. */
 typedef struct step_inputs {
-    const int32_t *tokens, *positions, *seq, *visible_end; /* [n_rows] */
+    int32_t *tokens;                              /* [n_rows] */
+    const int32_t *positions, *seq, *visible_end; /* [n_rows] */
     const kv_table *tables;
     const int32_t *scored;         /* [n_scored] rows that requests name, each once */
     const score_request *requests; /* [n_requests] host; their rows are indexes into `scored` */

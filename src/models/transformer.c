@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "models/step_inputs.h"
+#include "models/forward.h"
 
 um_status transformer_build_rope(transformer *t, int32_t n_positions, um_error *err) {
     const transformer_shape *s = &t->shape;
@@ -53,14 +53,6 @@ void transformer_deinit(transformer *t) {
     memory_free(t->sines);
     memset(t, 0, sizeof *t);
 }
-
-/* The buffers of a step, on the device but for host_ids; NULL members are not needed by this model.
- */
-typedef struct step_buffers {
-    float *x, *normed, *q, *k, *v, *attended, *gate, *up, *out, *weights;
-    int32_t *ids, *host_ids;
-    void *op_scratch, *packed;
-} step_buffers;
 
 /* Rows that several products read; brought into a form at the first product that wants it. */
 typedef struct source {
@@ -145,8 +137,8 @@ static experts_args experts_of(const transformer_shape *s, const moe_weights *mo
     };
 }
 
-static head_args head_of(const transformer *t, const model_batch *batch, const step_buffers *b,
-                         const score_request *requests, int32_t n_scored) {
+head_args forward_head(const transformer *t, const model_batch *batch, const step_buffers *b,
+                       const score_request *requests, int32_t n_scored) {
     return (head_args){
         .x = b->normed,
         .w = t->head,
@@ -186,7 +178,7 @@ static size_t op_scratch_bytes(const transformer *t, device *dev, const model_ba
         break; /* all expert layers have the same shape */
     }
     if (batch->n_requests) {
-        head_args head = head_of(t, batch, &none, batch->requests, batch->n_rows);
+        head_args head = forward_head(t, batch, &none, batch->requests, batch->n_rows);
         n_bytes = max_bytes(n_bytes, ops->head_scratch(dev, &head));
     }
     return n_bytes;
@@ -202,9 +194,8 @@ static size_t packed_bytes_of(const transformer *t, device *dev, int32_t n_rows)
     return n_bytes;
 }
 
-/* Lays the device's buffers out in the arena, or, with a NULL arena, only adds up their size. */
-static size_t lay_out(const transformer *t, device *dev, const model_batch *batch, arena *a,
-                      step_buffers *b) {
+size_t forward_lay_out(const transformer *t, device *dev, const model_batch *batch, arena *a,
+                       step_buffers *b) {
     const transformer_shape *s = &t->shape;
     size_t n_rows = (size_t)batch->n_rows, total = 0;
     size_t q_width = (size_t)s->n_heads * (size_t)s->head_dim;
@@ -246,7 +237,8 @@ static size_t host_ids_bytes(const transformer *t, const model_batch *batch) {
 um_status transformer_reserve(const transformer *t, device *dev, const model_batch *batch,
                               device_scratch *scratch, um_error *err) {
     step_buffers ignored;
-    size_t place = lay_out(t, dev, batch, NULL, &ignored), host = step_inputs_host_bytes(batch);
+    size_t place = forward_lay_out(t, dev, batch, NULL, &ignored),
+           host = step_inputs_host_bytes(batch);
     size_t inputs = step_inputs_place_bytes(batch);
     if (inputs == SIZE_MAX || host == SIZE_MAX || __builtin_add_overflow(place, inputs, &place) ||
         __builtin_add_overflow(host, host_ids_bytes(t, batch), &host) || place == SIZE_MAX)
@@ -326,10 +318,8 @@ static um_status mlp_block(const transformer *t, const layer_weights *layer, dev
     return plain_mlp(s, &layer->moe.shared, dev, n, b, b->out);
 }
 
-/* From the tokens to the normed rows that are scored. */
-static um_status run_layers(const transformer *t, device *dev, const kv_layer *kv,
-                            const model_batch *batch, const step_inputs *in,
-                            const step_buffers *b) {
+um_status forward_layers(const transformer *t, device *dev, const kv_layer *kv,
+                         const model_batch *batch, const step_inputs *in, const step_buffers *b) {
     const transformer_shape *s = &t->shape;
     const kernel_ops *ops = dev->ops;
     TRY(ops->embed(dev, b->x, &t->embedding, in->tokens, batch->n_rows));
@@ -342,7 +332,7 @@ static um_status run_layers(const transformer *t, device *dev, const kv_layer *k
                          s->rms_eps);
 }
 
-/* All that run_layers calls operations with: sizes and addresses. */
+/* All that forward_layers calls operations with: sizes and addresses. */
 typedef struct step_key {
     const transformer *t;
     const kv_layer *kv;
@@ -351,9 +341,8 @@ typedef struct step_key {
     int32_t n_rows;
 } step_key;
 
-static um_status run_or_replay(const transformer *t, device *dev, const kv_layer *kv,
-                               const model_batch *batch, const step_inputs *in,
-                               const step_buffers *b) {
+um_status forward_replay(const transformer *t, device *dev, const kv_layer *kv,
+                         const model_batch *batch, const step_inputs *in, const step_buffers *b) {
     step_key key;
     bool is_replayed;
     memset(&key, 0, sizeof key); /* padding, too: keys are compared byte by byte */
@@ -365,7 +354,7 @@ static um_status run_or_replay(const transformer *t, device *dev, const kv_layer
     key.n_rows = batch->n_rows;
     TRY(device_replay(dev, &key, sizeof key, &is_replayed));
     if (is_replayed) return UM_OK;
-    return device_replay_end(dev, run_layers(t, dev, kv, batch, in, b));
+    return device_replay_end(dev, forward_layers(t, dev, kv, batch, in, b));
 }
 
 um_status transformer_forward(const transformer *t, device *dev, const kv_layer *kv,
@@ -376,16 +365,16 @@ um_status transformer_forward(const transformer *t, device *dev, const kv_layer 
     memset(&in, 0, sizeof in);
     arena_reset(&scratch->place);
     arena_reset(&scratch->host);
-    if (lay_out(t, dev, batch, &scratch->place, &b) > scratch->place.capacity)
+    if (forward_lay_out(t, dev, batch, &scratch->place, &b) > scratch->place.capacity)
         FAIL(UM_INTERNAL, err, "a step needs more scratch than was planned");
     TRY(step_inputs_bring(dev, batch, scratch, &in));
     if (batch->experts_touched) { /* they are read between operations */
         b.host_ids = arena_alloc(&scratch->host, host_ids_bytes(t, batch), 1);
-        TRY(run_layers(t, dev, kv, batch, &in, &b));
+        TRY(forward_layers(t, dev, kv, batch, &in, &b));
     } else {
-        TRY(run_or_replay(t, dev, kv, batch, &in, &b));
+        TRY(forward_replay(t, dev, kv, batch, &in, &b));
     }
     if (!batch->n_requests) return UM_OK;
-    head_args head = head_of(t, batch, &b, in.requests, in.n_scored);
+    head_args head = forward_head(t, batch, &b, in.requests, in.n_scored);
     return dev->ops->head(dev, &head, b.op_scratch);
 }

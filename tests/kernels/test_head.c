@@ -206,6 +206,97 @@ static void scores_are_right(void **state) {
     }
 }
 
+/* Some 60 tokens of the vocabulary with all kinds of changes, by rising token. */
+static int32_t make_adjustments(int32_t vocab, logit_adjustment *list) {
+    int32_t n = 0;
+    for (int32_t token = 1; token < vocab; token += 1 + token / 3 % 97) {
+        list[n] = (logit_adjustment){.token = token, .divisor = 1.0f};
+        if (n % 3 == 0) list[n].divisor = 1.7f;
+        if (n % 3 == 1) list[n].divisor = 0.4f;
+        if (n % 2 == 0) list[n].bias = 0.25f * (float)(n % 9 - 4);
+        if (n % 11 == 5) list[n].bias = -INFINITY;
+        n++;
+    }
+    return n;
+}
+
+/* Bias and penalties against float64 over tiles of every tier: the stored logits, the scores, and
+ * the same bits without storing. */
+static void logits_are_adjusted(void **state) {
+    (void)state;
+    enum { VOCAB = 9001, HIDDEN = 8, N = 6, LIST_MAX = 9001 };
+    float *x = check_floats(N * HIDDEN, 1.0f, 41), *w;
+    void *owner;
+    matrix m = check_matrix(DTYPE_F32, VOCAB, HIDDEN, 1.0f, 43, &owner, &w);
+    static logit_adjustment lists[2][LIST_MAX];
+    int32_t n_list = make_adjustments(VOCAB, lists[0]), n_half = n_list / 2;
+    memcpy(lists[1], lists[0] + n_half, (size_t)(n_list - n_half) * sizeof *lists[0]);
+    float *logits = malloc((size_t)N * VOCAB * sizeof *logits);
+    double *l = malloc(VOCAB * sizeof *l);
+    assert_true(logits && l && n_list > 100);
+    for (int t = 0; t < N_TIERS; t++) {
+        device *dev = check_open(check_tier(t), 2);
+        if (!dev) continue;
+        score_request requests[N];
+        score scores[N], again[N];
+        for (int i = 0; i < N; i++) {
+            requests[i] = plain_request(i);
+            requests[i].own.token = -1;
+            requests[i].logits = logits + (size_t)i * VOCAB;
+            requests[i].temperature = i == 4 ? 0.7 : 0.0;
+            if (i == 0) continue; /* unchanged */
+            requests[i].adjustments = lists[i >= 3];
+            requests[i].n_adjustments = i >= 3 ? n_list - n_half : n_list;
+        }
+        requests[2].own =
+            (logit_adjustment){.token = lists[0][3].token, .divisor = 1.0f, .bias = 9};
+        requests[5].removed = lists[1][1].token;
+        head_args args = {.x = x,
+                          .w = m,
+                          .logit_scale = 1.0f,
+                          .n_rows = N,
+                          .n_requests = N,
+                          .requests = requests,
+                          .forbidden_token = lists[0][2].token,
+                          .scores = scores};
+        run_head(dev, &args);
+        for (int i = 0; i < N; i++) {
+            const score_request *q = &requests[i];
+            for (int32_t v = 0; v < VOCAB; v++) {
+                l[v] = 0.0;
+                for (int k = 0; k < HIDDEN; k++)
+                    l[v] += (double)x[i * HIDDEN + k] * (double)w[v * HIDDEN + k];
+            }
+            for (int32_t k = 0; k < q->n_adjustments; k++) {
+                const logit_adjustment *a = &q->adjustments[k];
+                if (a->token == q->own.token) a = &q->own;
+                double *of = &l[a->token], d = (double)a->divisor;
+                *of = (*of < 0 ? *of * d : *of / d) + (double)a->bias;
+                if (*of < -(double)FLT_MAX) *of = -(double)FLT_MAX;
+            }
+            if (q->removed >= 0) l[q->removed] = -(double)FLT_MAX;
+            for (int32_t v = 0; v < VOCAB; v++) {
+                double found = (double)q->logits[v];
+                if (!(fabs(l[v] - found) < 2e-5))
+                    fail_msg("%s: request %d, token %d: expected %g, found %g", dev->tier, i, v,
+                             l[v], found);
+                l[v] = found;
+            }
+            check_score(dev->tier, &scores[i], l, VOCAB, q, args.forbidden_token);
+        }
+        for (int i = 0; i < N; i++) requests[i].logits = NULL;
+        args.scores = again;
+        run_head(dev, &args);
+        for (int i = 0; i < N; i++) check_same_score(&scores[i], &again[i]);
+        device_close(dev);
+    }
+    free(logits);
+    free(l);
+    free(owner);
+    free(w);
+    free(x);
+}
+
 /* One input, weights that are the logits themselves: the same logits in every tier. */
 static void draw_many(device *dev, const float *l, int32_t vocab, score_request q, int32_t n,
                       int32_t forbidden, int32_t *drawn) {
@@ -394,7 +485,8 @@ static void corners(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scores_are_right), cmocka_unit_test(draws_follow_the_distribution),
+        cmocka_unit_test(scores_are_right), cmocka_unit_test(logits_are_adjusted),
+        cmocka_unit_test(draws_follow_the_distribution),
         cmocka_unit_test(draws_are_the_same_in_every_tier), cmocka_unit_test(corners)};
     return cmocka_run_group_tests_name("head", tests, NULL, NULL);
 }

@@ -319,6 +319,38 @@ static um_status head(device *dev, const head_args *a, void *scratch) {
     return done(m, m->real->ops->head(m->real, &there, memory), NULL, NULL, 0);
 }
 
+static um_status decide(device *dev, const decide_args *a) {
+    mirror *m = mirror_of(dev);
+    decide_args there = *a;
+    int32_t n_items = 0, n_scores = 0, n_rows = 0;
+    for (int32_t i = 0; i < a->n_blocks; i++) n_items += a->blocks[i].n;
+    for (int32_t i = 0; i < n_items; i++) {
+        if (a->i_score[i] >= n_scores) n_scores = a->i_score[i] + 1;
+        if (a->rows[i] >= n_rows) n_rows = a->rows[i] + 1;
+    }
+    size_t n = (size_t)n_items * sizeof(int32_t), n_blocks = (size_t)a->n_blocks;
+    there.blocks = bring(m, a->blocks, n_blocks * sizeof *a->blocks);
+    there.scores = bring(m, a->scores, (size_t)n_scores * sizeof *a->scores);
+    there.i_score = bring(m, a->i_score, n);
+    there.rows = bring(m, a->rows, n);
+    there.states = bring(m, a->states, n);
+    there.tokens = bring(m, a->tokens, n);
+    there.row_tokens = bring(m, a->row_tokens, (size_t)n_rows * sizeof(int32_t));
+    there.gate = bring(m, a->gate, sizeof *a->gate);
+    um_status status = m->real->ops->decide(m->real, &there);
+    struct piece {
+        void *to;
+        const void *from;
+        size_t n_bytes;
+    } pieces[] = {{a->blocks, there.blocks, n_blocks * sizeof *a->blocks},
+                  {a->states, there.states, n},
+                  {a->tokens, there.tokens, n},
+                  {a->row_tokens, there.row_tokens, (size_t)n_rows * sizeof(int32_t)}};
+    for (size_t i = 0; status == UM_OK && i < sizeof pieces / sizeof *pieces; i++)
+        status = device_read(m->real, pieces[i].to, pieces[i].from, pieces[i].n_bytes);
+    return done(m, status, a->gate, there.gate, sizeof *a->gate);
+}
+
 static const kernel_ops mirror_ops = {
     .linear = linear,
     .pack_scratch = pack_scratch,
@@ -339,6 +371,7 @@ static const kernel_ops mirror_ops = {
     .experts = experts,
     .head_scratch = head_scratch,
     .head = head,
+    .decide = decide,
 };
 
 /* ---- The device ------------------------------------------------------------------------------ */

@@ -14,9 +14,12 @@
 
 um_precision recording_precision = UM_PRECISION_FAST;
 
-um_engine *recording_open_with(const um_engine_options *options) {
+um_engine *recording_open_with(const um_engine_options *given) {
+    um_engine_options copied = *given, *options = &copied;
     um_engine *engine = NULL;
     um_error err;
+    if (options->ahead == UM_AHEAD_AUTO && getenv("UNMASK_TEST_AHEAD"))
+        options->ahead = UM_AHEAD_ON;
     if (um_engine_open(options, &engine, &err) != UM_OK)
         fail_msg("%s: %s", options->synthetic ? options->synthetic : options->directory,
                  err.message);
@@ -74,7 +77,7 @@ static bool is_same_top(const um_change *c, const um_change *d) {
     return is_same;
 }
 
-static void record(recording *r, const um_event *event) {
+void recording_add(recording *r, const um_event *event) {
     if (event->kind == UM_EVENT_STEP) {
         r->steps = realloc(r->steps, (size_t)(r->n_steps + 1) * sizeof *r->steps);
         assert_non_null(r->steps);
@@ -121,7 +124,7 @@ void recording_run(um_engine *engine, const um_request_options *options, int n, 
         for (int i = 0; i < n; i++) {
             um_event event;
             while (um_request_next_event(requests[i], &event) == UM_OK) {
-                record(&out[i], &event);
+                recording_add(&out[i], &event);
                 has_events = true;
             }
         }

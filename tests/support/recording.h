@@ -25,6 +25,8 @@ typedef struct recording {
 
 /* Runs n requests in one batch until all have ended. */
 void recording_run(um_engine *engine, const um_request_options *options, int n, recording *out);
+/* Adds one event to a recording that was zeroed. */
+void recording_add(recording *r, const um_event *event);
 void recording_free(recording *r);
 /* Fails the test where two runs differ in any token, position, probability bit or count of
  * denoising forwards. `what` names the comparison. */
@@ -39,7 +41,8 @@ int recording_unfold(recording *r, int32_t block_len);
 
 /* Opens an engine or fails the test. cache_tokens 0: default. */
 um_engine *recording_open(const char *directory, int n_threads, int64_t cache_tokens);
-/* The same with every option the caller's. */
+/* The same with every option the caller's. With UNMASK_TEST_AHEAD in the environment steps are
+ * queued ahead (UM_AHEAD_ON) where the options leave it open. */
 um_engine *recording_open_with(const um_engine_options *options);
 um_engine *recording_open_capped(const char *directory, int n_threads, int64_t cache_tokens,
                                  int32_t expert_cap);

@@ -44,6 +44,12 @@ static __device__ __forceinline__ uint16_t to_bf16(float x) {
     return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
 }
 
+static __device__ __forceinline__ int64_t device_clock_ns() {
+    int64_t ns;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
+    return ns;
+}
+
 /* Where number i of a row stands among packed bfloat16 activations: blocks of 8 rows, in them runs
  * of 32 numbers, in these the rows side by side. n_in is a multiple of 32, rows are filled up to 8.
  */

@@ -32,8 +32,10 @@ static void cuda_close(device *dev) {
         cuda_graphs_destroy(cuda);
         cudaStreamDestroy(cuda->stream);
     }
+    for (int k = 0; k < DEVICE_READS; k++)
+        if (cuda->reads[k]) cudaEventDestroy(cuda->reads[k]);
     memory_free(cuda->stored);
-    memory_free(cuda->partials);
+    memory_free(cuda->placed);
     device_close(cuda->host);
     memory_free(cuda);
 }
@@ -99,6 +101,34 @@ static um_status cuda_read(device *dev, void *to, const void *from, size_t n_byt
     return cuda_check(cuda, cudaStreamSynchronize(cuda->stream));
 }
 
+static um_status cuda_read_later(device *dev, int i_read, void *to, const void *from,
+                                 size_t n_bytes) {
+    cuda_device *cuda = cuda_of(dev);
+    make_current(dev);
+    TRY(cuda_check(cuda, cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToHost, cuda->stream)));
+    return cuda_check(cuda, cudaEventRecord(cuda->reads[i_read], cuda->stream));
+}
+
+static um_status cuda_wait_read(device *dev, int i_read) {
+    make_current(dev);
+    return cuda_check(cuda_of(dev), cudaEventSynchronize(cuda_of(dev)->reads[i_read]));
+}
+
+static um_status cuda_alloc_host(device *dev, size_t n_bytes, void **memory, um_error *err) {
+    cuda_device *cuda = cuda_of(dev);
+    make_current(dev);
+    cudaError_t error = cudaHostAlloc(memory, n_bytes ? n_bytes : 1, cudaHostAllocDefault);
+    if (cuda_check(cuda, error) == UM_OK) return UM_OK;
+    FAIL(error == cudaErrorMemoryAllocation ? UM_NO_MEMORY : UM_DEVICE, err,
+         "%s: pinning %zu bytes of the host's memory failed: %s", cuda->name, n_bytes, cuda->fault);
+}
+
+static void cuda_free_host(device *dev, void *memory) {
+    make_current(dev);
+    cudaStreamSynchronize(cuda_of(dev)->stream);
+    cudaFreeHost(memory);
+}
+
 static const char *cuda_fault(const device *dev) {
     return ((const cuda_device *)dev)->fault;
 }
@@ -113,6 +143,11 @@ static const device_kind cuda_kind = {
     .read = cuda_read,
     .replay = cuda_replay,
     .replay_end = cuda_replay_end,
+    .replay_gated = cuda_replay_gated,
+    .read_later = cuda_read_later,
+    .wait_read = cuda_wait_read,
+    .alloc_host = cuda_alloc_host,
+    .free_host = cuda_free_host,
     .fault = cuda_fault,
     .measure_limits = cuda_measure_limits,
 };
@@ -155,6 +190,8 @@ static um_status open_gpu(cuda_device *cuda, um_error *err) {
     if (error == cudaSuccess) error = cudaSetDevice(i);
     if (error == cudaSuccess)
         error = cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking);
+    for (int k = 0; k < DEVICE_READS && error == cudaSuccess; k++)
+        error = cudaEventCreateWithFlags(&cuda->reads[k], cudaEventDisableTiming);
     if (cuda_check(cuda, error) != UM_OK)
         FAIL(error == cudaErrorMemoryAllocation ? UM_NO_MEMORY : UM_DEVICE, err,
              "device %s cannot be opened: %s", cuda->name, cuda->fault);
@@ -178,6 +215,7 @@ um_status cuda_open(int i_device, int n_threads, device **out, um_error *err) {
                           .tier = "cuda",
                           .name = cuda->name,
                           .has_bf16 = true,
+                          .runs_ahead = true,
                           .pool = cuda->host->pool};
     *out = &cuda->base;
     return UM_OK;

@@ -15,10 +15,11 @@ enum { CUDA_HEAD_REQUESTS = 128 };
 /* Steps that are kept. */
 enum { CUDA_GRAPHS = 16 };
 
-/* What a chunk of the head's requests sends to the device, in one copy. */
+/* A chunk of the head's requests, as the device reads it. */
 typedef struct cuda_head_inputs {
     cuda_head_request requests[CUDA_HEAD_REQUESTS];
-    int32_t rows[2 * CUDA_HEAD_REQUESTS]; /* of x, that requests name, each once */
+    int32_t rows[2 * CUDA_HEAD_REQUESTS]; /* [n_used] of x, that requests name, each once */
+    int32_t n_used, n_stored;
 } cuda_head_inputs;
 
 typedef struct cuda_graph {
@@ -35,12 +36,13 @@ typedef struct cuda_device {
     int i_device, n_multiprocessors;
     cudaStream_t stream;
     char fault[256]; /* of the driver, "" while all is well */
-    cuda_head_inputs head_inputs;
-    head_partial *partials; /* host, partials_capacity; grows */
-    float *stored;          /* host, stored_capacity; grows */
-    size_t partials_capacity, stored_capacity;
+    /* Of the head, in the host's memory; they grow. */
+    void *placed, *stored; /* bytes of requests on their way; logits [.., vocab] f32 */
+    size_t placed_capacity, stored_capacity;
     cuda_graph graphs[CUDA_GRAPHS];
-    cuda_graph *recording; /* NULL: launches run as they come */
+    cuda_graph *recording;       /* NULL: launches run as they come */
+    cudaGraph_t recording_whole; /* what is recorded is behind a gate in it; NULL: is all of it */
+    cudaEvent_t reads[DEVICE_READS]; /* copies that are under way */
     uint64_t n_graph_uses;
 } cuda_device;
 
@@ -61,11 +63,18 @@ um_status cuda_check_launch(cuda_device *cuda);
 extern const kernel_ops cuda_ops;
 
 um_status cuda_replay(device *dev, const void *key, size_t n_bytes, bool *is_replayed);
+um_status cuda_replay_gated(device *dev, const void *key, size_t n_bytes, device_gate *gate,
+                            bool *is_replayed);
 um_status cuda_replay_end(device *dev, um_status status);
 void cuda_graphs_destroy(cuda_device *cuda);
 
 um_status cuda_measure_limits(device *dev, device_limits *limits, um_error *err);
+size_t cuda_head_place_bytes(const device *dev, const head_args *args);
+um_status cuda_head_place(device *dev, const head_args *args, void *placed);
+um_status cuda_head_placed(device *dev, const head_args *args, void *placed, void *scores,
+                           void *scratch);
 size_t cuda_head_scratch(const device *dev, const head_args *args);
 um_status cuda_head(device *dev, const head_args *args, void *scratch);
+um_status cuda_decide(device *dev, const decide_args *args);
 
 #endif

@@ -12,6 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct score;       /* kernels/row_score.h */
+struct decide_args; /* kernels/decide.h */
+struct device_gate; /* kernels/device.h */
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -113,10 +117,16 @@ void cuda_launch_sort(cudaStream_t stream, const int32_t *ids, int32_t *first, i
 void cuda_launch_combine(cudaStream_t stream, float *y, const float *down, const float *weights,
                          const int32_t *place_of, int32_t n_rows, int32_t n_active, int32_t hidden);
 
-/* ---- head_cuda.cu ----------------------------------------------------------------------------
+/* ---- head_cuda.cu, head_merge_cuda.cu --------------------------------------------------------
  */
 
 enum { CUDA_HEAD_TILE = 4096 }; /* vocabulary tile; part of the results' bits */
+
+/* logit_adjustment of kernels/ops.h; cuda_head.c asserts that they agree. */
+typedef struct cuda_adjustment {
+    int32_t token; /* -1: none */
+    float divisor, bias;
+} cuda_adjustment;
 
 /* A score_request, as the device reads it. */
 typedef struct cuda_head_request {
@@ -125,36 +135,55 @@ typedef struct cuda_head_request {
     uint32_t position, step;
     int32_t row, guide_row, removed, watched[2];
     float cfg_scale, inverse_temperature;
-    int32_t stored;  /* place in `stored`, or -1 */
-    int32_t allowed; /* place in `allowed`, or -1: every token is */
+    int32_t stored;                          /* place in `stored`, or -1 */
+    int32_t allowed;                         /* place in `allowed`, or -1: every token is */
+    int32_t first_adjustment, n_adjustments; /* by rising token */
+    cuda_adjustment own;
 } cuda_head_request;
 
-/* head_partial of kernels/head_merge.h; cuda_head.c asserts that they agree. */
+/* What a tile leaves of a request. */
 typedef struct cuda_head_partial {
-    struct {
-        float top;
-        double sum, sum_logits;
-        bool is_finite;
-    } all;
-    struct {
-        float max, second;
-        int32_t i_max;
-    } allowed;
-    float forbidden, watched[2];
-    double tempered;
-    struct {
-        double key;
-        int32_t token;
-        float logit;
-    } drawn;
+    double sum, sum_logits; /* of exp(l - top), of (l - top) exp(l - top), over every token */
+    double tempered;        /* sum exp((l - max) / temperature), without the forbidden token */
+    double drawn_key;
+    float top, max, second; /* top of every token; the others without the forbidden one */
+    float forbidden;        /* logit of the forbidden token where this tile has it, else -inf */
+    float watched[2];       /* logits of the watched tokens where this tile has them, else 0 */
+    float drawn_logit;
+    int32_t i_max; /* from the start of the vocabulary; -1: none */
+    int32_t drawn; /* token; -1: none */
+    bool is_finite;
 } cuda_head_partial;
 
-/* Guides logits [.., vocab] request by request and reduces them tile by tile to partials
- * [n_requests, n_tiles]. stored [.., vocab]: logits after guidance and removal. allowed
- * [.., (vocab + 31) / 32]: a bit for each token. */
-void cuda_launch_head(cudaStream_t stream, const float *logits, const cuda_head_request *requests,
-                      int32_t n_requests, int32_t vocab, float logit_scale, int32_t forbidden,
-                      cuda_head_partial *partials, float *stored, const uint32_t *allowed);
+typedef struct cuda_head_reduction {
+    const float *logits;               /* [.., vocab] */
+    const cuda_head_request *requests; /* [n_requests] */
+    const cuda_adjustment *adjustments;
+    const uint32_t *allowed;     /* [.., (vocab + 31) / 32]: a bit for each token */
+    const int32_t *steps_made;   /* [1], added to the requests' steps; NULL: 0 */
+    cuda_head_partial *partials; /* [n_requests, n_tiles] */
+    float *stored;               /* [.., vocab]: logits after guidance, adjustments and removal */
+    struct score *scores;        /* [n_requests] */
+    int32_t n_requests, vocab, forbidden;
+    float logit_scale;
+} cuda_head_reduction;
+
+/* Reduces logits request by request, tile by tile, and the tiles to scores. Draws that need the
+ * whole row of logits are not made: drawn is the token then. */
+void cuda_launch_head(cudaStream_t stream, const cuda_head_reduction *r);
+void cuda_launch_head_merge(cudaStream_t stream, const cuda_head_reduction *r);
+
+/* ---- decide_cuda.cu --------------------------------------------------------------------------
+ */
+
+void cuda_launch_decide(cudaStream_t stream, const struct decide_args *a);
+
+/* ---- gate_cuda.cu ----------------------------------------------------------------------------
+ */
+
+/* Lets the graph's conditional node of this handle run if the gate is open, and notes the time. */
+void cuda_launch_gate(cudaStream_t stream, cudaGraphConditionalHandle handle,
+                      struct device_gate *gate);
 
 /* ---- limits_cuda.cu --------------------------------------------------------------------------
  */

@@ -298,6 +298,10 @@ const kernel_ops cuda_ops = {
     .route = cuda_route_rows,
     .experts_scratch = cuda_experts_scratch,
     .experts = cuda_experts,
+    .head_place_bytes = cuda_head_place_bytes,
+    .head_place = cuda_head_place,
+    .head_placed = cuda_head_placed,
     .head_scratch = cuda_head_scratch,
     .head = cuda_head,
+    .decide = cuda_decide,
 };
