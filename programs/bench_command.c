@@ -55,14 +55,16 @@ static um_status measure(const options *o, um_engine *engine, const int32_t *row
     wanted.phase = UM_PHASE_PREFILL;
     wanted.n_rows = (int32_t)options_integer(o, OPTION_PREFILL, PREFILL_DEFAULT);
     for (size_t i = 0; i <= n_rows; i++) {
+        if (i) {
+            wanted.phase = UM_PHASE_STEP;
+            wanted.n_rows = rows[i - 1];
+            wanted.context = (int32_t)options_integer(o, OPTION_CONTEXT, CONTEXT_DEFAULT);
+        }
+        if (!wanted.n_rows) continue; /* --prefill 0 */
         bench_result *r = &report->results[report->n_results];
         *r = (bench_result){.options = wanted};
         TRY(um_engine_measure(engine, &wanted, &report->machine, &r->measured, err));
         report->n_results++;
-        if (i == n_rows) break;
-        wanted.phase = UM_PHASE_STEP;
-        wanted.n_rows = rows[i];
-        wanted.context = (int32_t)options_integer(o, OPTION_CONTEXT, CONTEXT_DEFAULT);
     }
     return UM_OK;
 }

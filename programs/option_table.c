@@ -251,7 +251,7 @@ const option_spec option_table[OPTION_COUNT] = {
                               "with --synthetic: N layers only; bench scales its figures to all"),
     [OPTION_ROWS] = TEXT("rows", "LIST", BENCH, "positions of a step (1,8,32,64)"),
     [OPTION_PREFILL] =
-        INTEGER("prefill", 1, 1000000, BENCH, "positions of the prefill forward (512)"),
+        INTEGER("prefill", 0, 1000000, BENCH, "positions of the prefill forward (512); 0: none"),
     [OPTION_REPEAT] = INTEGER("repeat", 1, 1000, BENCH, "forwards a figure is the median of (7)"),
     [OPTION_TOKENS_PER_FORWARD] =
         TEXT("tokens-per-forward", "LIST", BENCH, "for tokens a second (1,2,4,8)"),

@@ -35,6 +35,8 @@ def test_model(folder):
     one, eight = report["results"][1:]
     check(4 <= one["experts_touched"] <= eight["experts_touched"], report)
     check(one["bytes"] < eight["bytes"], "eight rows touch no more than one")
+    out, _ = run("bench", "-m", DEMO, "--json", "--repeat", "1", "--prefill", "0", "--rows", "1")
+    check([r["phase"] for r in json.loads(out)["results"]] == ["step"], out)
     check(xml.dom.minidom.parse(picture).getElementsByTagName("circle").length == 3, "three dots")
 
 
