@@ -550,7 +550,13 @@ typedef struct um_request_options {
     const int32_t *prompt; /* [n_prompt] i32, copied; a mask token in it stays a prompt token */
     size_t n_prompt;       /* at least 1 */
     int32_t max_tokens;    /* tokens to write, at least 1; default 256 */
-    int32_t block_len;     /* 0: default */
+    /* Infilling: [n_suffix] i32, copied. Stands right behind the max_tokens positions that are
+     * written, from the first forward on, and never changes. What is written must see it: with
+     * block-causal attention the first position to write and the last one of the suffix are in one
+     * block, and where logits are shifted the former does not begin that block. NULL: none. */
+    const int32_t *suffix;
+    size_t n_suffix;
+    int32_t block_len;  /* 0: default */
     int32_t sub_block;  /* block-causal: positions denoised together inside a block; 0: default */
     const char *policy; /* a built-in policy's name or a shared object's path; NULL: default; not
                            kept */

@@ -77,6 +77,8 @@ const option_spec option_table[OPTION_COUNT] = {
     [OPTION_DECODE] = TEXT("decode", "LIST", TOKENIZE, "token ids; prints their text"),
     [OPTION_SYSTEM] = TEXT("system", "TEXT", RUN, "the system message of the chat template"),
     [OPTION_RAW] = FLAG("raw", RUN, "give the prompt to the model as it is, without chat template"),
+    [OPTION_SUFFIX] = TEXT("suffix", "TEXT", RUN,
+                           "text that comes behind the answer, which fills --max-tokens between"),
     [OPTION_MAX_TOKENS] =
         INTEGER("max-tokens", 1, INT_MAXIMUM, RUN, "tokens to write at most (256)"),
     [OPTION_IGNORE_EOS] =

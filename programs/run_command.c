@@ -21,12 +21,13 @@
 static um_status open_tokenizer(const options *o, um_tokenizer **tokenizer, um_error *err) {
     bool has_ids = options_has(o, OPTION_IDS);
     answer_style style = run_options_style(o);
-    bool constrains = run_options_constrain(o) || options_has(o, OPTION_SVG);
-    if (has_ids && style == ANSWER_STYLE_IDS && !constrains) return UM_OK;
+    bool needs_text =
+        run_options_constrain(o) || options_has(o, OPTION_SVG) || options_has(o, OPTION_SUFFIX);
+    if (has_ids && style == ANSWER_STYLE_IDS && !needs_text) return UM_OK;
     const char *directory = options_text(o, OPTION_MODEL);
     um_status status = um_tokenizer_open(directory, tokenizer, err);
     if (status != UM_NOT_FOUND) return status;
-    if (has_ids && style == ANSWER_STYLE_JSON && !constrains) return UM_OK; /* "text" is null */
+    if (has_ids && style == ANSWER_STYLE_JSON && !needs_text) return UM_OK; /* "text" is null */
     /* Where there is no model at all, that is what to say. */
     um_model_info info;
     um_error absent;
@@ -53,7 +54,7 @@ static um_status cache_tokens(const options *o, const um_request_options *r, siz
                               int64_t *n_tokens, um_error *err) {
     um_model_info info;
     int64_t n_lanes = r->cfg_scale > 0 ? LANES_OF_GUIDANCE : 1;
-    int64_t n_canvas = (int64_t)n_prompt + r->max_tokens;
+    int64_t n_canvas = (int64_t)n_prompt + r->max_tokens + (int64_t)r->n_suffix;
     int64_t block = r->block_len > BLOCK_SLACK ? r->block_len : BLOCK_SLACK;
     *n_tokens = n_lanes * (n_canvas + block);
     if (*n_tokens <= SMALL_CACHE_TOKENS) return UM_OK;
@@ -107,7 +108,9 @@ static um_status check_texts(const options *o, um_error *err) {
     static const struct {
         option_id option;
         const char *name;
-    } texts[] = {{OPTION_PROMPT, "the prompt after -p"}, {OPTION_SYSTEM, "the text of --system"}};
+    } texts[] = {{OPTION_PROMPT, "the prompt after -p"},
+                 {OPTION_SYSTEM, "the text of --system"},
+                 {OPTION_SUFFIX, "the text of --suffix"}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         const char *text = options_text(o, texts[i].option);
         if (text) TRY(dialogue_check_text(texts[i].name, text, strlen(text), err));
@@ -137,7 +140,7 @@ static um_status run(const options *o, um_error *err) {
     progress load;
     terminal screen;
     um_request_options request;
-    int32_t *ids = NULL;
+    int32_t *ids = NULL, *suffix = NULL;
     size_t n_ids = 0;
     bool has_prompt = options_has(o, OPTION_PROMPT) || options_has(o, OPTION_IDS);
 
@@ -149,6 +152,12 @@ static um_status run(const options *o, um_error *err) {
     TRY_GOTO(open_tokenizer(o, &tokenizer, err), cleanup);
     if (!options_has(o, OPTION_IDS)) TRY_GOTO(start_dialogue(o, tokenizer, &talk, err), cleanup);
     if (has_prompt) TRY_GOTO(read_prompt(o, &talk, &ids, &n_ids, err), cleanup);
+    const char *behind = options_text(o, OPTION_SUFFIX);
+    if (behind)
+        TRY_GOTO(
+            um_tokenizer_encode(tokenizer, behind, strlen(behind), &suffix, &request.n_suffix, err),
+            cleanup);
+    request.suffix = suffix;
     TRY_GOTO(open_constraint(o, tokenizer, &request.constraint, err), cleanup);
     const char *trace_path = options_text(o, OPTION_TRACE);
     if (trace_path) TRY_GOTO(trace_file_open(&trace, trace_path, err), cleanup);
@@ -184,6 +193,7 @@ cleanup:;
         status = late.status;
     }
     um_free(ids);
+    um_free(suffix);
     um_engine_close(&engine);
     um_constraint_free(&request.constraint);
     dialogue_deinit(&talk);

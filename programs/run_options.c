@@ -54,6 +54,10 @@ um_status run_options_check(const options *o, const um_request_options *request,
         FAIL(UM_INVALID, err, "--trace is of one request: give a prompt with -p or --ids");
     if (is_conversation && options_has(o, OPTION_SVG))
         FAIL(UM_INVALID, err, "--svg is of one answer: give a prompt with -p or --ids");
+    if (is_conversation && options_has(o, OPTION_SUFFIX))
+        FAIL(UM_INVALID, err, "--suffix is of one answer: give a prompt with -p or --ids");
+    if (options_has(o, OPTION_SUFFIX) && !options_text(o, OPTION_SUFFIX)[0])
+        FAIL(UM_INVALID, err, "--suffix: expected a text, found an empty one");
     if (options_has(o, OPTION_PROMPT) && !options_text(o, OPTION_PROMPT)[0])
         FAIL(UM_INVALID, err, "-p: expected a prompt, found an empty text");
     static const option_id of_watch[] = {OPTION_DELAY, OPTION_COLUMNS};

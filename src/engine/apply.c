@@ -28,7 +28,7 @@ static um_event *stage_step(um_request *request, bool has_settled) {
     int32_t end = request_block_start(request, request->window_end - 1);
     end += request->settings.block_len;
     if (has_settled) end += request->settings.block_len;
-    if (end > request->n_canvas) end = request->n_canvas;
+    if (end > request->decode_end) end = request->decode_end;
     describe_blocks(request, first, end, request->event_inputs, event);
     event->changes = request->event_changes;
     return event;
@@ -100,7 +100,7 @@ static void advance(um_engine *engine, um_request *request, const um_policy_deci
     const model_traits *traits = model_traits_of(engine->mdl);
     int64_t moved = request->window_first + (int64_t)d->n_finished * s->unit_len;
     int32_t next = moved < request->window_end ? (int32_t)moved : request->window_end;
-    int32_t done = next < request->n_canvas ? request_block_start(request, next) : next;
+    int32_t done = next < request->decode_end ? request_block_start(request, next) : next;
     int32_t was_done = request_block_start(request, request->window_first);
     if (done > was_done) {
         um_event *event = request_stage_event(request, UM_EVENT_BLOCK);
@@ -109,7 +109,7 @@ static void advance(um_engine *engine, um_request *request, const um_policy_deci
         request->n_event_block += done - was_done;
         engine->stats.blocks_finished += (done - was_done + s->block_len - 1) / s->block_len;
     }
-    if (next >= request->n_canvas) {
+    if (next >= request->decode_end) {
         request_finish(request, UM_FINISH_LENGTH, s->max_tokens);
         return;
     }

@@ -198,7 +198,7 @@ static um_policy_view show_window(const um_engine *engine, um_request *request,
         .n = (int32_t)n,
         .first_position = request->window_first,
         .block_len = s->unit_len,
-        .blocks_left = count_blocks(request, request->window_end, request->n_canvas),
+        .blocks_left = count_blocks(request, request->window_end, request->decode_end),
         .n_carried = request->n_carried,
         .i_step = request->i_step,
         .vocab = info->vocab,
@@ -231,7 +231,7 @@ um_status decide_open(um_engine *engine, um_request *request, um_error *err) {
              "policy %s: it opens %d blocks beside %d; the window holds %d, %d are left",
              s->policy->name, n_opened, n_open, s->params.window, view.blocks_left);
     int64_t end = request->window_end + (int64_t)n_opened * s->unit_len;
-    request->window_end = end < request->n_canvas ? (int32_t)end : request->n_canvas;
+    request->window_end = end < request->decode_end ? (int32_t)end : request->decode_end;
     return UM_OK;
 }
 

@@ -69,9 +69,10 @@ typedef struct logit_rules {
     float frequency_penalty, presence_penalty, repetition_penalty;
     int32_t min_end; /* positions before it take no end token */
     int32_t n_bias, n_ends, n_prompt, n_answer, n_list, n_early;
-    um_logit_bias *bias;     /* [n_bias] by rising token */
-    int32_t *ends;           /* [n_ends] by rising token */
-    int32_t *prompt;         /* [n_prompt] its distinct tokens, with a repetition penalty */
+    um_logit_bias *bias; /* [n_bias] by rising token */
+    int32_t *ends;       /* [n_ends] by rising token */
+    int32_t
+        *prompt; /* [n_prompt] distinct tokens of it and of a suffix, with a repetition penalty */
     int32_t *answer;         /* [n_answer] its committed tokens, sorted */
     logit_adjustment *list;  /* [n_list] of the step */
     logit_adjustment *early; /* [n_early] of the step, for positions before min_end */
@@ -99,6 +100,7 @@ struct um_request {
     um_request *next; /* state_lock; in order of rank: priority, then age */
     request_settings settings;
     int32_t n_prompt, n_canvas, n_lanes;
+    int32_t decode_end; /* positions from here on are no window's: of a suffix, and behind it */
     lane lanes[REQUEST_LANES_MAX];
     uint8_t *states; /* [n_canvas] um_position_state */
     char *policy_args;

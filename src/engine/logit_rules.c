@@ -145,7 +145,8 @@ um_status logit_rules_init(logit_rules *rules, const um_model_info *info,
     bool bans_ends = rules->n_ends && o->min_tokens;
     rules->is_used = rules->n_bias || has_penalties(rules) || bans_ends;
     if (!rules->is_used) return UM_OK;
-    size_t n_prompt = o->n_prompt, n_seen = has_penalties(rules) ? (size_t)n_canvas : 0;
+    size_t n_prompt = o->n_prompt + o->n_suffix,
+           n_seen = has_penalties(rules) ? (size_t)n_canvas : 0;
     size_t n_list = (size_t)rules->n_bias + (size_t)rules->n_ends + n_seen;
     rules->list = memory_alloc_array(n_list, sizeof *rules->list);
     rules->early = memory_alloc_array(n_list, sizeof *rules->early);
@@ -154,7 +155,9 @@ um_status logit_rules_init(logit_rules *rules, const um_model_info *info,
     if (!rules->list || !rules->early || !rules->answer || !rules->prompt)
         FAIL(UM_NO_MEMORY, err, "no memory for the changes of %zu logits", n_list);
     if (!counts_prompt) return UM_OK;
-    memcpy(rules->prompt, o->prompt, n_prompt * sizeof *rules->prompt);
+    memcpy(rules->prompt, o->prompt, o->n_prompt * sizeof *rules->prompt);
+    if (o->n_suffix)
+        memcpy(rules->prompt + o->n_prompt, o->suffix, o->n_suffix * sizeof *rules->prompt);
     rules->n_prompt = sort_distinct(rules->prompt, (int32_t)n_prompt);
     return UM_OK;
 }

@@ -100,7 +100,7 @@ static bool is_scored(const um_request *request, int32_t position) {
  * not waited for: rows in vain cost as much as others where products bind. */
 static bool looks_ahead(const um_request *request) {
     return request->settings.folds && request->phase == PHASE_DECODE &&
-           request->n_undone < FOLDS_UNDONE_MAX && request->window_end < request->n_canvas &&
+           request->n_undone < FOLDS_UNDONE_MAX && request->window_end < request->decode_end &&
            !request_has_mask(request) && apply_find_stop(request) < 0;
 }
 

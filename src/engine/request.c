@@ -48,10 +48,12 @@ static void request_free(um_request *request) {
     memory_free(request);
 }
 
-/* Prompt, then masks; the second lane has masks throughout. */
+/* Prompt, masks, suffix, and masks to the end of its block; the second lane has masks throughout.
+ */
 static um_status fill_canvas(um_request *request, const um_request_options *options,
                              int32_t mask_token, um_error *err) {
     size_t n_canvas = (size_t)request->n_canvas;
+    size_t i_suffix = options->n_prompt + (size_t)request->settings.max_tokens;
     request->states = memory_alloc(n_canvas);
     if (!request->states) FAIL(UM_NO_MEMORY, err, "no memory for a request");
     for (int i = 0; i < request->n_lanes; i++) {
@@ -60,8 +62,11 @@ static um_status fill_canvas(um_request *request, const um_request_options *opti
         request->lanes[i].tokens = tokens;
         for (size_t p = 0; p < n_canvas; p++) {
             bool is_prompt = p < options->n_prompt;
-            tokens[p] = is_prompt && i == 0 ? options->prompt[p] : mask_token;
-            request->states[p] = is_prompt ? UM_POSITION_PROMPT : UM_POSITION_MASKED;
+            bool is_suffix = p >= i_suffix && p - i_suffix < options->n_suffix;
+            tokens[p] = mask_token;
+            if (i == 0 && is_prompt) tokens[p] = options->prompt[p];
+            if (i == 0 && is_suffix) tokens[p] = options->suffix[p - i_suffix];
+            request->states[p] = is_prompt || is_suffix ? UM_POSITION_PROMPT : UM_POSITION_MASKED;
         }
     }
     return UM_OK;
@@ -136,7 +141,7 @@ static um_status request_fill(um_request *request, const um_request_options *opt
     TRY(settings_resolve(engine, options, &request->settings, err));
     TRY(keep_policy_args(request, options->policy_args, err));
     request->n_prompt = (int32_t)options->n_prompt;
-    int64_t n_canvas = (int64_t)request->n_prompt + s->max_tokens;
+    int64_t n_canvas = (int64_t)request->n_prompt + s->max_tokens + (int64_t)options->n_suffix;
     request->origin = s->is_causal && !s->has_prompt_block ? 0 : request->n_prompt;
     if (s->is_causal) {
         int64_t n_blocks = (n_canvas - request->origin + s->block_len - 1) / s->block_len;
@@ -153,6 +158,7 @@ static um_status request_fill(um_request *request, const um_request_options *opt
         return UM_LIMIT;
     }
     request->n_canvas = (int32_t)n_canvas;
+    request->decode_end = options->n_suffix ? request->n_prompt + s->max_tokens : request->n_canvas;
     int64_t n_window = (int64_t)s->params.window * s->unit_len;
     request->n_window = n_window < n_canvas ? (int32_t)n_window : request->n_canvas;
     TRY(fill_canvas(request, options, info->mask_token, err));
@@ -248,7 +254,7 @@ um_status um_request_next_event(um_request *request, um_event *event) {
 void request_open_window(um_request *request, int32_t first) {
     int32_t end = first + request->settings.unit_len;
     request->window_first = first;
-    request->window_end = end < request->n_canvas ? end : request->n_canvas;
+    request->window_end = end < request->decode_end ? end : request->decode_end;
     request->i_step = request->n_undone = 0;
     if (request->state && !(request->settings.policy->flags & UM_POLICY_KEEPS_STATE))
         memset(request->state, 0, request->state_bytes);

@@ -202,6 +202,62 @@ static um_status check_constraint(const um_model_info *info, const um_request_op
     return UM_OK;
 }
 
+static um_status check_ids(const um_model_info *info, const char *parameter, const int32_t *ids,
+                           size_t n, um_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] >= 0 && ids[i] < info->vocab) continue;
+        um_error_set(err, UM_INVALID, "%s: token %zu is %d; expected 0 to %d", parameter, i, ids[i],
+                     info->vocab - 1);
+        um_error_at(err, parameter, -1);
+        return UM_INVALID;
+    }
+    return UM_OK;
+}
+
+static um_status check_context(const um_model_info *info, const um_request_options *o,
+                               um_error *err) {
+    size_t context = (size_t)info->context, n_max = context + 1;
+    size_t n_given =
+        (o->n_prompt < n_max ? o->n_prompt : n_max) + (o->n_suffix < n_max ? o->n_suffix : n_max);
+    if (n_given + (size_t)o->max_tokens <= context) return UM_OK;
+    um_error_set(err, UM_LIMIT,
+                 "a prompt of %zu tokens, %d to write%s are %zu; the model's context is %d",
+                 o->n_prompt, o->max_tokens, o->n_suffix ? " and the suffix" : "",
+                 n_given + (size_t)o->max_tokens, info->context);
+    um_error_at(err,
+                o->n_prompt >= context   ? "prompt"
+                : o->n_suffix >= context ? "suffix"
+                                         : "max_tokens",
+                -1);
+    return UM_LIMIT;
+}
+
+/* Everything that is written sees the suffix, or it would be no infilling: where the mask is
+ * block-causal, one block holds both. A shifted model's first row to score is the one before. */
+static um_status check_suffix(const model_traits *traits, const um_request_options *o,
+                              const request_settings *s, um_error *err) {
+    if (!o->n_suffix || !s->is_causal) return UM_OK;
+    int64_t n_prompt = (int64_t)o->n_prompt, origin = s->has_prompt_block ? n_prompt : 0;
+    int64_t n_before = (n_prompt - origin) % s->block_len;
+    int64_t n_in_block = n_before + s->max_tokens + (int64_t)o->n_suffix;
+    if (n_in_block > s->block_len) {
+        um_error_set(
+            err, UM_INVALID,
+            "suffix: a position sees its own block of %d tokens and earlier ones; the %lld "
+            "of the prompt that lie in the block, %d to write and %zu of the suffix are "
+            "%lld. Write fewer, or set a larger block",
+            s->block_len, (long long)n_before, o->max_tokens, o->n_suffix, (long long)n_in_block);
+        um_error_at(err, "suffix", -1);
+        return UM_INVALID;
+    }
+    if (n_before == 0 && (traits->is_shifted || traits->has_seed))
+        return settings_refuse(err, "suffix",
+                               "the first position to write begins a block, and this model scores "
+                               "it from the row before, which does not see the suffix; give a "
+                               "prompt of one token more or less");
+    return UM_OK;
+}
+
 um_status settings_resolve(const um_engine *engine, const um_request_options *o,
                            request_settings *s, um_error *err) {
     const um_model_info *info = model_info(engine->mdl);
@@ -209,13 +265,10 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
     memset(s, 0, sizeof *s);
     if (o->n_prompt < 1 || !o->prompt)
         return settings_refuse(err, "prompt", "expected at least one token, found none");
-    for (size_t i = 0; i < o->n_prompt; i++) {
-        if (o->prompt[i] >= 0 && o->prompt[i] < info->vocab) continue;
-        um_error_set(err, UM_INVALID, "prompt: token %zu is %d; expected 0 to %d", i, o->prompt[i],
-                     info->vocab - 1);
-        um_error_at(err, "prompt", -1);
-        return UM_INVALID;
-    }
+    if (o->n_suffix && !o->suffix)
+        return settings_refuse(err, "suffix", "expected tokens, found none");
+    TRY(check_ids(info, "prompt", o->prompt, o->n_prompt, err));
+    TRY(check_ids(info, "suffix", o->suffix, o->n_suffix, err));
     s->max_tokens = o->max_tokens;
     if (s->max_tokens < 1)
         return settings_refuse_int(err, "max_tokens", "1 or more", s->max_tokens);
@@ -247,14 +300,8 @@ um_status settings_resolve(const um_engine *engine, const um_request_options *o,
         um_error_at(err, "block_len", -1);
         return UM_INVALID;
     }
-    int64_t n_total = (int64_t)o->n_prompt + s->max_tokens;
-    if (n_total > info->context) {
-        um_error_set(err, UM_LIMIT,
-                     "a prompt of %zu tokens and %d to write are %lld; the model's context is %d",
-                     o->n_prompt, s->max_tokens, (long long)n_total, info->context);
-        um_error_at(err, o->n_prompt >= (size_t)info->context ? "prompt" : "max_tokens", -1);
-        return UM_LIMIT;
-    }
+    TRY(check_context(info, o, err));
+    TRY(check_suffix(traits, o, s, err));
     TRY(settings_find_policy(info, o, s, err));
     TRY(logit_rules_check(info, o, err));
     TRY(check_constraint(info, o, s, err));

@@ -46,23 +46,31 @@ static um_status hold_prompts(api_request *r, size_t n, um_error *err) {
     return UM_OK;
 }
 
-static um_status read_one(const api_model *model, const json_t *value, api_prompt *prompt,
-                          um_error *err) {
+static um_status read_one(const api_model *model, const char *field, const json_t *value,
+                          api_prompt *prompt, um_error *err) {
     if (json_is_string(value))
-        return api_prompt_encode(model, "prompt", json_string_value(value),
-                                 json_string_length(value), prompt, err);
-    if (json_is_array(value)) return api_prompt_ids(model, "prompt", value, prompt, err);
-    return api_refuse(err, "prompt",
-                      "prompt: expected text or ids, or an array of either, found %s",
+        return api_prompt_encode(model, field, json_string_value(value), json_string_length(value),
+                                 prompt, err);
+    if (json_is_array(value)) return api_prompt_ids(model, field, value, prompt, err);
+    return api_refuse(err, field, "%s: expected text or ids%s, found %s", field,
+                      strcmp(field, "prompt") == 0 ? ", or an array of either" : "",
                       json_value_kind(value));
+}
+
+/* What stands behind the answer; an empty text is none. */
+static um_status read_suffix(api_request *r, const api_model *model, um_error *err) {
+    const json_t *value = json_object_get(r->root, "suffix");
+    if (!value || json_is_null(value) || (json_is_string(value) && json_string_length(value) == 0))
+        return UM_OK;
+    TRY(read_one(model, "suffix", value, &r->suffix, err));
+    r->options.suffix = r->suffix.ids;
+    r->options.n_suffix = r->suffix.n_ids;
+    return UM_OK;
 }
 
 /* Text, ids, an array of texts, or an array of arrays of ids. */
 static um_status read_completion(api_request *r, const api_model *model, um_error *err) {
     const json_t *value = json_object_get(r->root, "prompt");
-    const json_t *suffix = json_object_get(r->root, "suffix");
-    if (suffix && !json_is_null(suffix))
-        return api_refuse(err, "suffix", "suffix: this version can not write in front of a text");
     bool is_list = json_is_array(value) && !json_is_integer(json_array_get(value, 0));
     size_t n = is_list ? json_array_size(value) : 1;
     if (n == 0 || n > API_PROMPTS_MAX)
@@ -70,8 +78,9 @@ static um_status read_completion(api_request *r, const api_model *model, um_erro
                           API_PROMPTS_MAX, n);
     TRY(hold_prompts(r, n, err));
     for (size_t i = 0; i < n; i++)
-        TRY(read_one(model, is_list ? json_array_get(value, i) : value, &r->prompts[i], err));
-    return UM_OK;
+        TRY(read_one(model, "prompt", is_list ? json_array_get(value, i) : value, &r->prompts[i],
+                     err));
+    return read_suffix(r, model, err);
 }
 
 static um_status encode_chat(api_request *r, const api_model *model, json_t *messages,

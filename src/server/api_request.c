@@ -26,6 +26,7 @@ um_status api_request_parse(api_kind kind, const char *body, size_t n_bytes, con
 void api_request_deinit(api_request *request) {
     for (size_t i = 0; i < request->n_prompts; i++) um_free(request->prompts[i].ids);
     memory_free(request->prompts);
+    um_free(request->suffix.ids);
     memory_free(request->bias);
     memory_free(request->stop_ids);
     memory_free(request->schema);

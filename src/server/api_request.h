@@ -39,6 +39,7 @@ typedef struct api_request {
         options;         /* prompt, seed's second key and max_tokens' default are the job's */
     api_prompt *prompts; /* [n_prompts] */
     size_t n_prompts;
+    api_prompt suffix; /* what options.suffix points to */
     int32_t n; /* choices for each prompt */
     bool has_max_tokens;
     bool is_stream, has_usage, has_steps, has_echo, has_tools;

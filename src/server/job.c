@@ -113,6 +113,20 @@ void job_fail(job *j, const um_error *err) {
     strbuf_deinit(&made);
 }
 
+/* Without max_tokens: 256, or what there is room for. What is written before a suffix lies in one
+ * block with it where the mask has blocks; where that leaves nothing, the engine says so. */
+static int32_t default_tokens(const job *j, const api_prompt *prompt) {
+    const um_request_options *o = &j->request.options;
+    const um_model_info *info = j->model->info;
+    int64_t n_prompt = (int64_t)prompt->n_ids, room = info->context - n_prompt;
+    bool is_causal = info->attention == UM_ATTENTION_BLOCK_CAUSAL;
+    int64_t block_len = o->block_len ? o->block_len : info->block_len;
+    if (o->n_suffix && is_causal && block_len) room = block_len - n_prompt % block_len;
+    room -= (int64_t)o->n_suffix;
+    if (room < 1) room = o->n_suffix && is_causal ? 1 : DEFAULT_MAX_TOKENS;
+    return room < DEFAULT_MAX_TOKENS ? (int32_t)room : DEFAULT_MAX_TOKENS;
+}
+
 static um_status start_choice(job *j, um_engine *engine, um_constraint *constraint, size_t i,
                               um_error *err) {
     choice *c = &j->choices[i];
@@ -124,14 +138,11 @@ static um_status start_choice(job *j, um_engine *engine, um_constraint *constrai
     options.constraint = constraint;
     /* The same for every prompt, so that one in a list gives what it gives alone. */
     options.request_key = i % (size_t)j->request.n;
-    if (!j->request.has_max_tokens) {
-        int64_t room = (int64_t)j->model->info->context - (int64_t)prompt->n_ids;
-        options.max_tokens =
-            room > 0 && room < DEFAULT_MAX_TOKENS ? (int32_t)room : DEFAULT_MAX_TOKENS;
-    }
+    if (!j->request.has_max_tokens) options.max_tokens = default_tokens(j, prompt);
     c->index = (int32_t)i;
     c->i_prompt = i_prompt;
-    if (i % (size_t)j->request.n == 0) j->prompt_tokens += (int64_t)prompt->n_ids;
+    if (i % (size_t)j->request.n == 0)
+        j->prompt_tokens += (int64_t)(prompt->n_ids + options.n_suffix);
     TRY(um_request_create(engine, &options, &c->live, err));
     return choice_init(c, &j->request, j->model, &options, err);
 }

@@ -90,6 +90,25 @@ def test_options(folder):
               load("-m", DEMO, "-p", "x", "--max-tokens", "32", "--cache", "none")["ids"], "threads")
 
 
+def test_suffix(folder):
+    """The answer between a prompt and a suffix; the model without block mask sees one of any length."""
+    fill = ["-m", DEMO, "--raw", "-p", "Once upon a", "--max-tokens", "12", "--ignore-eos"]
+    plain, happy, cat = load(*fill), load(*fill, "--suffix", " was happy."), load(*fill, "--suffix", " the cat!")
+    check(len({tuple(a["ids"]) for a in (plain, happy, cat)}) == 3, "%r %r %r" % (plain, happy, cat))
+    check(happy["tokens"] == 12 and happy["finish_reason"] == "length", happy)
+    check(happy == dict(load(*fill, "--suffix", " was happy.", "--cache", "none"), prefill_ms=happy["prefill_ms"],
+                        decode_ms=happy["decode_ms"], prefill_forwards=happy["prefill_forwards"]), happy)
+    trace = os.path.join(folder, "trace")
+    run("run", *fill, "--suffix", " was happy.", "--trace", trace)
+    lines, _ = replay(trace, 3, 1)
+    check(len(lines) == happy["forwards"], lines)
+    refused("run", *fill[:-2], "20", "--suffix", " and so on" * 9, code=2, says="--suffix: a position sees its own block of 32")
+    load(*fill, "--block", "128", "--suffix", " and so on" * 9)
+    refused("run", "-m", DEMO, "--suffix", "x", code=2, says="--suffix is of one answer")
+    refused("run", "-m", DEMO, "-p", "x", "--suffix", "", code=2, says="--suffix: expected a text")
+    refused("run", "-m", BARE, "--ids", "1", "--print-ids", "--suffix", "x", code=1, says="has no tokenizer")
+
+
 def test_policies(folder):
     trace = os.path.join(folder, "trace")
     prompt = list(range(20, 61))
@@ -226,5 +245,5 @@ def test_inspect(_folder):
     check(run("inspect", "-m", DEMO, "--mask-token", "9", "--json")[0].count('"mask_token": 9') == 1, "mask")
 
 
-main([test_outputs, test_sudoku, test_options, test_policies, test_families, test_trace, test_bare_model, test_limits, test_logits,
+main([test_outputs, test_sudoku, test_options, test_suffix, test_policies, test_families, test_trace, test_bare_model, test_limits, test_logits,
       test_interrupt, test_inspect])

@@ -44,6 +44,8 @@ def test_stream(client, _s):
 def test_completions(client, _s):
     whole = client.completions.create(model="demo", prompt=["Once upon", "The dog"], max_tokens=24, n=2, temperature=0)
     check(len(whole.choices) == 4 and whole.choices[0].text == whole.choices[1].text, whole)
+    fill = client.completions.create(model="demo", prompt="Once upon a", suffix=" was happy.", max_tokens=12, temperature=0)
+    check(fill.choices[0].text and fill.usage.completion_tokens <= 12, fill)
     cut = client.completions.create(model="demo", prompt="Once upon", max_tokens=24, temperature=0,
                                     stop=whole.choices[0].text[6:12])
     check(cut.choices[0].text == whole.choices[0].text[:whole.choices[0].text.index(whole.choices[0].text[6:12])], cut)

@@ -127,6 +127,15 @@ def talk(s, page):
     page.say("<img src=x onerror=fetch('/nothing')>")
     page.wait(ENDED)
     check(page.value("document.querySelectorAll('main img').length") == 0)
+    # A gap in a text: the answer stands in it, and the conversation knows nothing of it.
+    before = page.value("messages.length")
+    page.say("Once upon a ____ was happy.")
+    page.wait(ENDED)
+    check(page.value(LAST + ".textContent") == "Once upon a " + page.value("answer.text") + " was happy.")
+    check(page.value("answer.text.length") > 0 and page.value("messages.length") == before)
+    page.value("$('step').value = 1; $('step').dispatchEvent(new Event('input'))")
+    check(page.value(LAST + ".textContent.startsWith('Once upon a ')") and page.value(LAST + ".querySelectorAll('.mask').length") > 0)
+    page.picture("gap")
     # Escape stops; Alt+N forgets.
     page.value("$('max-tokens').value = 3000; $('raw').checked = true")
     page.say("Once upon a time")

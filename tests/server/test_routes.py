@@ -266,6 +266,29 @@ def test_logprobs(s):
     check(tokens.startswith(cut["text"]) and len(tokens) < len(cut["text"]) + 12, cut)
 
 
+def test_suffix(s):
+    """What is written between two texts: the program says the same."""
+    fill = dict(STORY, prompt="Once upon a", suffix=" was happy.", max_tokens=12)
+    words = ["--raw", "-p", fill["prompt"], "--max-tokens", "12"]
+    reply = s.get("/v1/completions", fill)
+    check(reply["choices"][0]["text"] == program_text(*words, "--suffix", fill["suffix"]), reply)
+    check(reply["choices"][0]["text"] != program_text(*words), "the suffix changes nothing")
+    ids = [s.get("/tokenize", {"prompt": fill[name]})["tokens"] for name in ("prompt", "suffix")]
+    check(reply["usage"]["prompt_tokens"] == len(ids[0]) + len(ids[1]), reply["usage"])
+    check(s.get("/v1/completions", dict(fill, suffix=ids[1]))["choices"] == reply["choices"])
+    documents, _ = s.events("/v1/completions", fill)
+    check(text_of(documents) == reply["choices"][0]["text"], documents)
+    # Without max_tokens it writes what the block of 32 still holds.
+    reply = s.get("/v1/completions", dict(fill, max_tokens=None, ignore_eos=True))
+    check(reply["usage"]["completion_tokens"] == 32 - len(ids[0]) - len(ids[1]), reply["usage"])
+    check(s.get("/v1/completions", dict(STORY, suffix=""))["choices"] == s.get("/v1/completions", STORY)["choices"])
+    s.get("/v1/completions", dict(fill, max_tokens=90, block=128))
+    error = s.get("/v1/completions", dict(fill, max_tokens=90), code=400)["error"]
+    check(error["param"] == "suffix" and "block of 32" in error["message"], error)
+    for wrong in (5, [], ["x"], [-1], [5000]):
+        check(s.get("/v1/completions", dict(fill, suffix=wrong), code=400)["error"]["param"] == "suffix", wrong)
+
+
 def test_prefix_cache(s):
     """A beginning that was there before is not computed again, and changes nothing."""
     body = dict(STORY, prompt=" ".join("story %d" % i for i in range(200)), max_tokens=16)
@@ -332,7 +355,7 @@ def test_same_under_load(s):
 def tests_of_one_server():
     with Service("--timeout", "10") as s: # what is half open is cut off after that
         for test in (test_answers, test_streams, test_steps, test_stops, test_editing, test_formats, test_constraint_cache, test_logit_rules,
-                     test_logprobs, test_prefix_cache, test_refusals, test_disconnects, test_broken_http, test_page, test_same_under_load):
+                     test_logprobs, test_suffix, test_prefix_cache, test_refusals, test_disconnects, test_broken_http, test_page, test_same_under_load):
             test(s)
             s.wait_idle()
             print("ok", test.__name__, flush=True)

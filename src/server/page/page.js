@@ -143,23 +143,40 @@ function number(id, name, body) {
   if ($(id).value !== "") body[name] = Number($(id).value);
 }
 
+// "The ___ sat down." asks for what is between; null where there is no gap.
+function gapOf(text) {
+  const found = text.match(/_{3,}/);
+  return found && { before: text.slice(0, found.index), behind: text.slice(found.index + found[0].length) };
+}
+
+// Where the cells of the answer go: into a turn, or between the two parts of a text.
+function addAnswer(gap) {
+  const box = addTurn("assistant", "");
+  if (!gap) return box;
+  const cells = document.createElement("span");
+  box.append(gap.before, cells, gap.behind);
+  return cells;
+}
+
 function requestBody(text) {
   const body = { model: model.id, stream: true, stream_options: { include_usage: true }, unmask: { events: "steps" } };
   if ($("policy").value) body.policy = $("policy").value;
   if ($("threshold").dataset.touched) body.threshold = Number($("threshold").value);
   number("temperature", "temperature", body);
-  number("max-tokens", "max_tokens", body);
   number("block", "block", body);
   number("seed", "seed", body);
-  const gap = text.indexOf("___");
-  if (gap >= 0) {
-    body.prompt = text.slice(0, gap);
-    body.suffix = text.slice(gap).replace(/^_+/, "");
-  } else if ($("raw").checked) {
-    body.prompt = text;
-  } else {
-    body.messages = messages;
+  const gap = gapOf(text);
+  if (gap) {
+    body.prompt = gap.before;
+    body.suffix = gap.behind;
+    // All of a gap is filled: as much as is asked for, or as the block holds, or a few words.
+    if ($("max-tokens").dataset.touched) number("max-tokens", "max_tokens", body);
+    else if (model.attention === "full") body.max_tokens = 16;
+    return body;
   }
+  number("max-tokens", "max_tokens", body);
+  if ($("raw").checked) body.prompt = text;
+  else body.messages = messages;
   return body;
 }
 
@@ -199,14 +216,14 @@ async function readStream(reply) {
 }
 
 async function ask(text) {
-  const isChat = !$("raw").checked && !text.includes("___");
+  const gap = gapOf(text), isChat = !$("raw").checked && !gap;
   complain("");
   clearInterval(playing);
   if (answer) answer.box.classList.add("plain");
   if (isChat) messages.push({ role: "user", content: text });
   addTurn("user", text);
   answer = { steps: [], text: "", limit: Infinity, mask: -1, length: -1, done: false, usage: null, began: performance.now(),
-    ended: 0, box: addTurn("assistant", "") };
+    ended: 0, box: addAnswer(gap) };
   $("step").value = $("step").max = 0;
   running = new AbortController();
   $("send").textContent = "Stop";
@@ -277,6 +294,7 @@ document.addEventListener("keydown", (event) => {
   if (event.altKey && event.code === "KeyP") { event.preventDefault(); play(); }
 });
 $("threshold").addEventListener("input", () => { $("threshold").dataset.touched = "1"; showThreshold(); });
+$("max-tokens").addEventListener("input", () => { $("max-tokens").dataset.touched = "1"; });
 $("step").addEventListener("input", () => { clearInterval(playing); if (answer) draw(Number($("step").value)); });
 $("play").addEventListener("click", play);
 $("new").addEventListener("click", forget);
