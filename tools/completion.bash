@@ -60,7 +60,7 @@ _unmask() {
     esac
     if [ -z "$options" ]; then
         case $command in
-            run) options="$common -p --prompt --ids --system --raw --max-tokens --ignore-eos --json-object --json-schema --block
+            run) options="$common -p --prompt --ids --system --raw --suffix --max-tokens --ignore-eos --json-object --json-schema --block
                 --sub-block --attention --policy --policy-args --threshold --steps --remask --edit-threshold
                 --post-steps --eps --alg-temp --factor --entropy-bound --low-threshold --credit-alpha
                 --credit-beta --credit-gamma --window --block-add --block-ready --metric --temperature
