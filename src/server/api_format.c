@@ -25,7 +25,7 @@ static um_status read_schema(api_request *r, json_t *format, um_error *err) {
     if (!json_is_object(schema))
         return api_refuse(err, field, "%s: json_schema.schema: expected an object, found %s", field,
                           json_value_kind(schema));
-    r->schema = json_value_write(json_incref(schema), &r->n_schema);
+    r->schema = json_value_write_exact(json_incref(schema), &r->n_schema);
     if (!r->schema) FAIL(UM_NO_MEMORY, err, "no memory for a schema");
     return UM_OK;
 }

@@ -58,12 +58,20 @@ static um_status read_max_tokens(api_request *r, const char *name, json_t *value
     return UM_OK;
 }
 
-static um_status read_n(api_request *r, const char *name, json_t *value, um_error *err) {
+static um_status read_count(int32_t *count, const char *name, json_t *value, um_error *err) {
     json_int_t n = json_integer_value(value);
     if (!json_is_integer(value) || n < 1 || n > API_CHOICES_MAX)
         return api_refuse(err, name, "%s: expected an integer of 1 to %d", name, API_CHOICES_MAX);
-    r->n = (int32_t)n;
+    *count = (int32_t)n;
     return UM_OK;
+}
+
+static um_status read_n(api_request *r, const char *name, json_t *value, um_error *err) {
+    return read_count(&r->n, name, value, err);
+}
+
+static um_status read_best_of(api_request *r, const char *name, json_t *value, um_error *err) {
+    return read_count(&r->best_of, name, value, err);
 }
 
 static um_status read_seed(api_request *r, const char *name, json_t *value, um_error *err) {
@@ -307,9 +315,9 @@ static const parameter table[] = {
     REAL("presence_penalty", presence_penalty, -2, 2),
     REAL("repetition_penalty", repetition_penalty, 0.001, 1000),
     INTEGER("min_tokens", min_tokens, 0),
-    NEUTRAL("best_of", COMPLETION, 1),
+    FUNCTION("best_of", COMPLETION, read_best_of),
     NEUTRAL("store", CHAT, 0),
-    NEUTRAL("parallel_tool_calls", CHAT, 0),
+    PROMPT("parallel_tool_calls", CHAT),
 };
 enum { N_PARAMETERS = sizeof table / sizeof *table };
 
@@ -395,6 +403,20 @@ static um_status check_model(const api_request *r, const api_model *model, um_er
     return UM_NOT_FOUND;
 }
 
+/* More choices are made than the reply has; which ones are the best is known at the end. */
+static um_status settle_best_of(api_request *r, um_error *err) {
+    if (!r->best_of) r->best_of = r->n;
+    if (r->best_of < r->n)
+        return api_refuse(err, "best_of", "best_of: expected at least n, %d, found %d", r->n,
+                          r->best_of);
+    if (r->best_of > r->n && r->is_stream)
+        return api_refuse(err, "best_of",
+                          "best_of: does not go with a stream, unless it is n: which choices are "
+                          "the best is known at the end");
+    if (r->best_of > r->n && r->options.top_logprobs < 0) r->options.top_logprobs = 0;
+    return UM_OK;
+}
+
 um_status api_parameters_read(api_request *r, const api_model *model, um_error *err) {
     TRY(check_model(r, model, err));
     void *at = json_object_iter(r->root);
@@ -415,6 +437,7 @@ um_status api_parameters_read(api_request *r, const api_model *model, um_error *
         return api_refuse(err, "top_logprobs",
                           "top_logprobs: expected \"logprobs\": true beside it");
     if (r->has_logprobs) r->options.top_logprobs = r->n_top;
+    TRY(settle_best_of(r, err));
     if (json_is_integer(json_object_get(r->root, "seed"))) return UM_OK;
     /* Without a seed every request draws anew; the reply says which seed it was. 53 bits, so that
      * every client reads the number as it is. */

@@ -10,7 +10,7 @@
 #include "base/strbuf.h"
 #include "server/api_request.h"
 #include "server/json_value.h"
-#include "server/tool_shapes.h"
+#include "server/tool_force.h"
 
 um_status api_prompt_encode(const api_model *model, const char *field, const char *text,
                             size_t n_bytes, api_prompt *prompt, um_error *err) {
@@ -83,8 +83,33 @@ static um_status read_completion(api_request *r, const api_model *model, um_erro
     return read_suffix(r, model, err);
 }
 
+/* The beginning of the call that the answer must be, and a schema for the rest. */
+static um_status force_call(api_request *r, const json_t *tools, const tool_choice *choice,
+                            strbuf *prompt, um_error *err) {
+    if (tools && !strstr(prompt->data, tool_call_open))
+        return api_refuse(err, "tool_choice",
+                          "tool_choice: the model's chat template says nothing of %s, in which a "
+                          "call would be written",
+                          tool_call_open);
+    if (r->constraint_field)
+        return api_refuse(err, "response_format",
+                          "response_format: does not go with a tool_choice that forces a call");
+    if (r->n_stops)
+        return api_refuse(err, "stop", "stop: would cut the call that tool_choice forces");
+    const char *name = NULL;
+    TRY(tool_force(tools, choice, prompt, &name, &r->schema, &r->n_schema, err));
+    if (name) r->forced_name = memory_copy_string(name, strlen(name));
+    if (name && !r->forced_name) FAIL(UM_NO_MEMORY, err, "no memory for the name of a tool");
+    r->constraint_field = "tools";
+    r->is_forced = true;
+    return UM_OK;
+}
+
 static um_status encode_chat(api_request *r, const api_model *model, json_t *messages,
-                             json_t *tools, json_t *variables, um_error *err) {
+                             json_t *tools, const tool_choice *choice, json_t *variables,
+                             um_error *err) {
+    strbuf prompt;
+    strbuf_init(&prompt);
     um_status status = UM_NO_MEMORY;
     char *with = NULL, *without = NULL;
     char *messages_text = json_value_write(json_incref(messages), NULL);
@@ -101,13 +126,20 @@ static um_status encode_chat(api_request *r, const api_model *model, json_t *mes
             status =
                 api_refuse(err, "tools", "tools: the model's chat template does not read them");
     }
+    if (status == UM_OK) {
+        strbuf_append_string(&prompt, with);
+        if (prompt.has_failed) status = um_error_set(err, UM_NO_MEMORY, "no memory for a prompt");
+    }
+    if (status == UM_OK && choice->is_forced) status = force_call(r, tools, choice, &prompt, err);
     if (status == UM_OK) status = hold_prompts(r, 1, err);
     if (status == UM_OK)
-        status = api_prompt_encode(model, "messages", with, strlen(with), &r->prompts[0], err);
+        status =
+            api_prompt_encode(model, "messages", prompt.data, prompt.n_bytes, &r->prompts[0], err);
     if (status == UM_FORMAT) /* a template that raises an exception speaks of the messages */
         err->status = status = UM_INVALID;
     if (status == UM_INVALID) um_error_at(err, "messages", -1);
 cleanup:
+    strbuf_deinit(&prompt);
     memory_free(messages_text);
     memory_free(tools_text);
     memory_free(variables_text);
@@ -118,6 +150,7 @@ cleanup:
 
 static um_status read_chat(api_request *r, const api_model *model, um_error *err) {
     json_t *messages = NULL, *tools = NULL;
+    tool_choice choice;
     json_t *variables = json_object_get(r->root, "chat_template_kwargs");
     if (json_is_null(variables)) variables = NULL;
     if (variables && !json_is_object(variables))
@@ -129,9 +162,12 @@ static um_status read_chat(api_request *r, const api_model *model, um_error *err
                           "messages: the model has no chat template; use /v1/completions");
     bool is_anthropic = r->kind == API_KIND_MESSAGES;
     um_status status = tool_shapes_messages(r->root, is_anthropic, &messages, err);
-    if (status == UM_OK) status = tool_shapes_tools(r->root, is_anthropic, &tools, err);
+    if (status == UM_OK) status = tool_shapes_choice(r->root, is_anthropic, &choice, err);
+    if (status == UM_OK)
+        status = tool_shapes_tools(r->root, is_anthropic, choice.is_shown, &tools, err);
     r->has_tools = tools != NULL;
-    if (status == UM_OK) status = encode_chat(r, model, messages, tools, variables, err);
+    r->is_single_call = r->has_tools && choice.is_single;
+    if (status == UM_OK) status = encode_chat(r, model, messages, tools, &choice, variables, err);
     json_decref(messages);
     json_decref(tools);
     return status;

@@ -30,6 +30,7 @@ void api_request_deinit(api_request *request) {
     memory_free(request->bias);
     memory_free(request->stop_ids);
     memory_free(request->schema);
+    memory_free(request->forced_name);
     json_decref(request->root);
     memset(request, 0, sizeof *request);
 }

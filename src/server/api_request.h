@@ -40,8 +40,12 @@ typedef struct api_request {
     api_prompt *prompts; /* [n_prompts] */
     size_t n_prompts;
     api_prompt suffix; /* what options.suffix points to */
-    int32_t n; /* choices for each prompt */
+    int32_t n;         /* choices of each prompt that the reply has */
+    int32_t best_of;   /* choices of each prompt that are made: at least n */
     bool has_max_tokens;
+    bool is_forced;      /* the answer is a call of a tool, and the constraint its rest */
+    bool is_single_call; /* the reply has one call at most */
+    char *forced_name;   /* of the function; NULL: the answer says it */
     bool is_stream, has_usage, has_steps, has_echo, has_tools;
     bool has_logprobs; /* the reply says them; options.top_logprobs is set then */
     int32_t n_top;     /* alternatives of each token that it says */

@@ -9,10 +9,9 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "server/tool_shapes.h"
 
 #define REPLACEMENT "\xef\xbf\xbd"
-
-static const char call_open[] = "<tool_call>";
 
 /* Whether committed tokens may change. Where no policy is named the engine infers one from the
  * parameters: thresholds, steps and remasking alone lead to none that corrects; of others nothing
@@ -155,11 +154,14 @@ static um_status find_stops(choice *c, um_error *err) {
     } else if (c->end != CHOICE_OPEN) {
         n_held = 0;
     }
-    if (c->request->has_tools) { /* a call is given out whole, at the end */
-        const char *call = memmem(text + c->n_ready, c->text.n_bytes - c->n_ready, call_open,
-                                  sizeof call_open - 1);
+    /* A call is given out whole, at the end. */
+    if (c->request->is_forced) {
+        n_held = c->text.n_bytes;
+    } else if (c->request->has_tools) {
+        const char *call = memmem(text + c->n_ready, c->text.n_bytes - c->n_ready, tool_call_open,
+                                  strlen(tool_call_open));
         size_t n = call ? c->text.n_bytes - (size_t)(call - text)
-                        : overlap(text, c->text.n_bytes, call_open);
+                        : overlap(text, c->text.n_bytes, tool_call_open);
         if (n > n_held) n_held = n;
     }
     size_t n_ready = c->text.n_bytes - n_held;

@@ -21,7 +21,7 @@ static const char *const id_prefixes[] = {"chatcmpl-", "cmpl-", "msg_"};
 um_status job_create(api_request *request, const api_model *model, job **out, um_error *err) {
     unsigned char noise[12];
     job *j = memory_calloc(1, sizeof *j);
-    if (j) j->n_choices = request->n_prompts * (size_t)request->n;
+    if (j) j->n_choices = request->n_prompts * (size_t)request->best_of;
     if (j) j->choices = memory_calloc(j->n_choices, sizeof *j->choices);
     if (!j || !j->choices || getrandom(noise, sizeof noise, 0) != sizeof noise) {
         memory_free(j);
@@ -93,7 +93,7 @@ static void sum_up(job *j) {
         const choice *c = &j->choices[i];
         j->completion_tokens += c->end == CHOICE_OPEN ? c->n_final : c->n_tokens;
         j->forwards += c->forwards;
-        if (i % (size_t)j->request.n == 0) j->cached_tokens += c->n_cached;
+        if (i % (size_t)j->request.best_of == 0) j->cached_tokens += c->n_cached;
         j->prefill_forwards += c->prefill_forwards;
     }
 }
@@ -131,25 +131,26 @@ static um_status start_choice(job *j, um_engine *engine, um_constraint *constrai
                               um_error *err) {
     choice *c = &j->choices[i];
     um_request_options options = j->request.options;
-    size_t i_prompt = i / (size_t)j->request.n;
+    size_t i_prompt = i / (size_t)j->request.best_of;
     const api_prompt *prompt = &j->request.prompts[i_prompt];
     options.prompt = prompt->ids;
     options.n_prompt = prompt->n_ids;
     options.constraint = constraint;
     /* The same for every prompt, so that one in a list gives what it gives alone. */
-    options.request_key = i % (size_t)j->request.n;
+    options.request_key = i % (size_t)j->request.best_of;
     if (!j->request.has_max_tokens) options.max_tokens = default_tokens(j, prompt);
     c->index = (int32_t)i;
     c->i_prompt = i_prompt;
-    if (i % (size_t)j->request.n == 0)
+    if (i % (size_t)j->request.best_of == 0)
         j->prompt_tokens += (int64_t)(prompt->n_ids + options.n_suffix);
     TRY(um_request_create(engine, &options, &c->live, err));
     return choice_init(c, &j->request, j->model, &options, err);
 }
 
 /* The engine's word for a parameter is not always the API's. */
-static void name_parameter(um_error *err) {
-    const char *name = api_parameter_name(err->where);
+static void name_parameter(const job *j, um_error *err) {
+    bool is_constraint = j->request.constraint_field && strcmp(err->where, "constraint") == 0;
+    const char *name = is_constraint ? j->request.constraint_field : api_parameter_name(err->where);
     size_t n = strlen(err->where);
     if (name == err->where) return;
     if (strncmp(err->message, err->where, n) == 0) {
@@ -186,7 +187,7 @@ um_status job_start(job *j, um_engine *engine, constraint_cache *constraints, um
     j->constraint = NULL;
     if (status != UM_OK) {
         job_stop(j);
-        name_parameter(err);
+        name_parameter(j, err);
         return status;
     }
     j->accepted_ns = clock_now_ns();

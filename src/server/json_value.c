@@ -22,14 +22,22 @@ json_t *json_value_text(const char *bytes, size_t n_bytes) {
     return value;
 }
 
-char *json_value_write(json_t *root, size_t *n_bytes) {
+static char *write_digits(json_t *root, size_t n_digits, size_t *n_bytes) {
     if (!root) return NULL;
-    char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    char *text = json_dumps(root, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(n_digits));
     json_decref(root);
     char *copy = text ? memory_copy_string(text, strlen(text)) : NULL;
     if (copy && n_bytes) *n_bytes = strlen(copy);
     free(text);
     return copy;
+}
+
+char *json_value_write(json_t *root, size_t *n_bytes) {
+    return write_digits(root, 9, n_bytes);
+}
+
+char *json_value_write_exact(json_t *root, size_t *n_bytes) {
+    return write_digits(root, 17, n_bytes);
 }
 
 um_status json_value_read_object(const char *bytes, size_t n_bytes, json_t **root, um_error *err) {

@@ -11,7 +11,7 @@
 #include "base/memory.h"
 #include "server/json_value.h"
 #include "server/logprobs_reply.h"
-#include "server/tool_shapes.h"
+#include "server/tool_force.h"
 
 static bool is_chat(const job *j) {
     return j->request.kind == API_KIND_CHAT;
@@ -52,7 +52,14 @@ um_status reply_split(const choice *c, json_t **calls, size_t *n_text, um_error 
     *calls = NULL;
     *n_text = c->text.n_bytes;
     if (!c->request->has_tools || !c->text.n_bytes) return UM_OK;
-    return tool_shapes_find_calls(c->text.data, c->text.n_bytes, calls, n_text, err);
+    if (c->request->is_forced) {
+        *n_text = 0;
+        return tool_force_calls(c->request->forced_name, c->text.data, c->text.n_bytes, calls, err);
+    }
+    TRY(tool_shapes_find_calls(c->text.data, c->text.n_bytes, calls, n_text, err));
+    while (c->request->is_single_call && json_array_size(*calls) > 1)
+        json_array_remove(*calls, json_array_size(*calls) - 1);
+    return UM_OK;
 }
 
 void reply_add_forwards(const job *j, json_t *usage) {
@@ -163,13 +170,34 @@ static um_status whole_choice(const job *j, choice *c, json_t *list, um_error *e
     return status;
 }
 
+/* The choices of a prompt, the best n by their mean log-probability first where more were made. */
+static void rank_choices(const job *j, size_t i_prompt, choice **order) {
+    size_t n_made = (size_t)j->request.best_of, n = (size_t)j->request.n;
+    for (size_t i = 0; i < n_made; i++) {
+        choice *c = &j->choices[i_prompt * n_made + i];
+        size_t at = i;
+        if (n_made > n)
+            for (double mean = answer_logprobs_mean(&c->logprobs, c->n_tokens);
+                 at > 0 &&
+                 mean > answer_logprobs_mean(&order[at - 1]->logprobs, order[at - 1]->n_tokens);
+                 at--)
+                order[at] = order[at - 1];
+        order[at] = c;
+    }
+    for (size_t i = 0; i < n; i++) order[i]->index = (int32_t)(i_prompt * n + i);
+}
+
 um_status reply_whole(const job *j, strbuf *out, um_error *err) {
     if (j->request.kind == API_KIND_MESSAGES) return messages_reply_whole(j, out, err);
     json_t *root = head_of(j, false);
     if (!root) return no_memory(err);
     um_status status = UM_OK;
-    for (size_t i = 0; status == UM_OK && i < j->n_choices; i++)
-        status = whole_choice(j, &j->choices[i], json_object_get(root, "choices"), err);
+    choice *order[API_CHOICES_MAX];
+    for (size_t i = 0; status == UM_OK && i < j->request.n_prompts; i++) {
+        rank_choices(j, i, order);
+        for (size_t k = 0; status == UM_OK && k < (size_t)j->request.n; k++)
+            status = whole_choice(j, order[k], json_object_get(root, "choices"), err);
+    }
     if (status == UM_OK &&
         (json_object_set_new(root, "usage", usage_of(j)) != 0 ||
          json_object_set_new(root, "unmask",

@@ -26,11 +26,12 @@ static um_status start_job(const routes *r, api_kind kind, const route_request *
                            route_reply *reply, um_error *err) {
     api_request request;
     TRY(api_request_parse(kind, q->body ? q->body : "", q->n_bytes, r->model, &request, err));
-    size_t n_choices = request.n_prompts * (size_t)request.n;
+    size_t n_choices = request.n_prompts * (size_t)request.best_of;
     if (n_choices > API_CHOICES_MAX) {
+        const char *name = request.best_of > request.n ? "best_of" : "n";
         api_request_deinit(&request);
-        return api_refuse(err, "n", "n: expected at most %d choices of all prompts, found %zu",
-                          API_CHOICES_MAX, n_choices);
+        return api_refuse(err, name, "%s: expected at most %d choices of all prompts, found %zu",
+                          name, API_CHOICES_MAX, n_choices);
     }
     return job_create(&request, r->model, &reply->job, err);
 }

@@ -11,7 +11,8 @@
 #include "server/api_error.h"
 #include "server/json_value.h"
 
-static const char call_open[] = "<tool_call>", call_close[] = "</tool_call>";
+const char tool_call_open[] = "<tool_call>";
+static const char call_close[] = "</tool_call>";
 
 static um_status no_memory(um_error *err) {
     return um_error_set(err, UM_NO_MEMORY, "no memory for the conversation");
@@ -175,24 +176,66 @@ um_status tool_shapes_messages(const json_t *root, bool is_anthropic, json_t **m
     return status;
 }
 
-/* Whether tools are to be shown. A choice that forces a call needs a constraint on the answer. */
-static um_status read_choice(const json_t *root, bool is_anthropic, bool *is_shown, um_error *err) {
-    const json_t *choice = json_object_get(root, "tool_choice");
-    const char *word = json_string_value(is_anthropic ? json_object_get(choice, "type") : choice);
-    *is_shown = true;
-    if (!choice || json_is_null(choice)) return UM_OK;
-    if (word && strcmp(word, "auto") == 0) return UM_OK;
-    *is_shown = false;
-    if (word && strcmp(word, "none") == 0) return UM_OK;
-    return api_refuse(err, "tool_choice",
-                      "tool_choice: this version can honour \"auto\" and \"none\" only");
+static um_status refuse_choice(bool is_anthropic, um_error *err) {
+    return api_refuse(err, "tool_choice", "tool_choice: expected %s",
+                      is_anthropic
+                          ? "{\"type\": ...} of auto, any, none, or tool with a name"
+                          : "\"auto\", \"none\", \"required\", or {\"type\": \"function\", "
+                            "\"function\": {\"name\": ...}}");
 }
 
-um_status tool_shapes_tools(const json_t *root, bool is_anthropic, json_t **tools, um_error *err) {
+/* {"type": "auto" | "any" | "none" | "tool", "name", "disable_parallel_tool_use"} */
+static um_status read_anthropic_choice(const json_t *value, tool_choice *choice, um_error *err) {
+    const char *word = json_string_value(json_object_get(value, "type"));
+    const json_t *single = json_object_get(value, "disable_parallel_tool_use");
+    bool is_tool = word && strcmp(word, "tool") == 0, is_any = word && strcmp(word, "any") == 0;
+    choice->name = json_string_value(json_object_get(value, "name"));
+    choice->is_single = json_is_true(single);
+    choice->is_forced = is_tool || is_any;
+    choice->is_shown = !word || strcmp(word, "none") != 0;
+    bool is_known = choice->is_forced || !choice->is_shown || (word && strcmp(word, "auto") == 0);
+    size_t n_fields = 1u + (single != NULL) + is_tool;
+    if (!is_known || json_object_size(value) != n_fields || is_tool != (choice->name != NULL) ||
+        (single && !json_is_boolean(single)))
+        return refuse_choice(true, err);
+    return UM_OK;
+}
+
+static um_status read_openai_choice(const json_t *value, tool_choice *choice, um_error *err) {
+    const char *word = json_string_value(value);
+    const char *type = json_string_value(json_object_get(value, "type"));
+    if (type && strcmp(type, "function") == 0 && json_object_size(value) == 2) {
+        const json_t *function = json_object_get(value, "function");
+        choice->name = json_string_value(json_object_get(function, "name"));
+        if (!choice->name || json_object_size(function) != 1) return refuse_choice(false, err);
+        choice->is_forced = true;
+        return UM_OK;
+    }
+    choice->is_forced = word && strcmp(word, "required") == 0;
+    choice->is_shown = !word || strcmp(word, "none") != 0;
+    if (choice->is_forced || !choice->is_shown || (word && strcmp(word, "auto") == 0)) return UM_OK;
+    return refuse_choice(false, err);
+}
+
+um_status tool_shapes_choice(const json_t *root, bool is_anthropic, tool_choice *choice,
+                             um_error *err) {
+    const json_t *value = json_object_get(root, "tool_choice");
+    *choice = (tool_choice){.is_shown = true};
+    const json_t *parallel = json_object_get(root, "parallel_tool_calls");
+    if (parallel && !json_is_boolean(parallel) && !json_is_null(parallel))
+        return api_refuse(err, "parallel_tool_calls",
+                          "parallel_tool_calls: expected true or false, found %s",
+                          json_value_kind(parallel));
+    choice->is_single = json_is_false(parallel);
+    if (!value || json_is_null(value)) return UM_OK;
+    return is_anthropic ? read_anthropic_choice(value, choice, err)
+                        : read_openai_choice(value, choice, err);
+}
+
+um_status tool_shapes_tools(const json_t *root, bool is_anthropic, bool is_shown, json_t **tools,
+                            um_error *err) {
     const json_t *given = json_object_get(root, "tools");
-    bool is_shown;
     *tools = NULL;
-    TRY(read_choice(root, is_anthropic, &is_shown, err));
     if (given && !json_is_null(given) && !json_is_array(given))
         return api_refuse(err, "tools", "tools: expected an array, found %s",
                           json_value_kind(given));
@@ -227,12 +270,12 @@ um_status tool_shapes_tools(const json_t *root, bool is_anthropic, json_t **tool
 um_status tool_shapes_find_calls(const char *text, size_t n_bytes, json_t **calls, size_t *n_text,
                                  um_error *err) {
     const char *end = text + n_bytes, *at = text;
-    size_t n_open = sizeof call_open - 1, n_close = sizeof call_close - 1;
+    size_t n_open = strlen(tool_call_open), n_close = sizeof call_close - 1;
     *n_text = n_bytes;
     *calls = json_array();
     if (!*calls) return no_memory(err);
     for (;;) {
-        const char *open = memmem(at, (size_t)(end - at), call_open, n_open);
+        const char *open = memmem(at, (size_t)(end - at), tool_call_open, n_open);
         if (!open) break;
         const char *close = memmem(open, (size_t)(end - open), call_close, n_close);
         const char *body = open + n_open;

@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,28 @@ import time
 PROGRAM, PROJECT = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 DEMO = os.path.join(PROJECT, "models", "demo")
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "What is 12 + 30?"}]}
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "description": "Tells the weather.", "parameters": {
+    "type": "object", "properties": {"city": {"type": "string", "maxLength": 12}, "days": {"$ref": "#/$defs/days"}},
+    "required": ["city", "days"], "additionalProperties": False, "$defs": {"days": {"enum": [1, 2, 3]}}}}},
+    {"type": "function", "function": {"name": "stop \"all\""}},
+    {"type": "function", "function": {"name": "list", "parameters": {"properties": {"items": {
+        "type": "array", "items": {"$ref": "#/$defs/days"}, "minItems": 1, "maxItems": 2}}, "required": ["items"],
+        "additionalProperties": False, "$defs": {"days": {"const": "day"}}}}}]
+
+
+def make_tool_model(folder):
+    """The bundled model with a chat template that reads tools."""
+    for name in os.listdir(DEMO):
+        if name != "tokenizer_config.json":
+            os.symlink(os.path.join(DEMO, name), os.path.join(folder, name))
+    with open(os.path.join(DEMO, "tokenizer_config.json")) as file:
+        settings = json.load(file)
+    del settings["chat_template"]
+    with open(os.path.join(folder, "tokenizer_config.json"), "w") as file:
+        json.dump(settings, file)
+    shutil.copy(os.path.join(PROJECT, "tests", "data", "chat", "templates", "ling2.jinja"),
+                os.path.join(folder, "chat_template.jinja"))
 
 
 def check(condition, message=""):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 
 sys.dont_write_bytecode = True
@@ -18,7 +19,7 @@ except ImportError:
     sys.exit(77)
 
 
-from service import Service, check
+from service import TOOLS, Service, check, make_tool_model
 
 QUESTION = [{"role": "user", "content": "What is 12 + 30?"}]
 
@@ -72,6 +73,26 @@ def test_json_schema(client, _s):
     reply = client.chat.completions.create(model="demo", messages=QUESTION, max_tokens=32, response_format={
         "type": "json_schema", "json_schema": {"name": "pet", "schema": schema, "strict": True}})
     check(json.loads(reply.choices[0].message.content)["animal"] in ("cat", "dog"), reply)
+
+
+def test_tools():
+    """Calls that are forced, with both clients; the bundled model under a template that reads tools."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_tool_model(folder)
+        with Service("--served-model-name", "demo", model=folder) as s:
+            client = openai.OpenAI(base_url="http://%s:%d/v1" % (s.host, s.port), api_key="x", max_retries=0)
+            for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+                ask = dict(model="demo", messages=QUESTION, tools=TOOLS, tool_choice=choice, max_tokens=64, seed=1, temperature=1)
+                call = client.chat.completions.create(**ask).choices[0].message.tool_calls[0]
+                check(call.function.name in [t["function"]["name"] for t in TOOLS] and json.loads(call.function.arguments) is not None)
+                chunks = list(client.chat.completions.create(stream=True, **ask))
+                parts = [t for c in chunks for t in c.choices[0].delta.tool_calls or []]
+                check("".join(t.function.arguments for t in parts) == call.function.arguments, parts)
+            client = anthropic.Anthropic(base_url="http://%s:%d" % (s.host, s.port), api_key="x", max_retries=0)
+            tools = [{"name": "weather", "description": "Tells the weather.", "input_schema": TOOLS[0]["function"]["parameters"]}]
+            reply = client.messages.create(model="demo", max_tokens=64, messages=QUESTION, tools=tools, tool_choice={"type": "any"})
+            check(reply.stop_reason == "tool_use" and reply.content[0].type == "tool_use", reply)
+            check(reply.content[0].name == "weather" and reply.content[0].input["days"] in (1, 2, 3), reply)
 
 
 def test_errors(client, _s):
@@ -134,5 +155,7 @@ if __name__ == "__main__":
                      test_models):
             test(openai_client, s)
             print("ok", test.__name__, flush=True)
+        test_tools()
+        print("ok test_tools", flush=True)
         test_messages(s)
         print("ok test_messages", flush=True)

@@ -11,7 +11,7 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from service import CHAT, DEMO, PROGRAM, PROJECT, Service, check
+from service import CHAT, DEMO, PROGRAM, TOOLS, Service, check, make_tool_model
 
 STORY = {"model": "demo", "prompt": "Once upon a time", "max_tokens": 64, "temperature": 0}
 
@@ -161,6 +161,93 @@ def test_constraint_cache(s):
     connection.close()
 
 
+def check_call(call):
+    value = json.loads(call["function"]["arguments"])
+    name = call["function"]["name"]
+    if name == "weather":
+        check(set(value) == {"city", "days"} and value["days"] in (1, 2, 3) and len(value["city"]) <= 12, value)
+    elif name == "list":
+        check(set(value) == {"items"} and 1 <= len(value["items"]) <= 2 and set(value["items"]) == {"day"}, value)
+    else:
+        check(name == "stop \"all\"" and value == {}, call)
+    return name
+
+
+def test_tools():
+    """A call that is forced is one, whatever the model thinks of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_tool_model(folder)
+        with Service("--served-model-name", "demo", model=folder) as s:
+            forced_calls(s, dict(CHAT, tools=TOOLS, max_tokens=64, temperature=1.0))
+    print("ok test_tools", flush=True)
+
+
+def forced_calls(s, body):
+    chat, names = "/v1/chat/completions", set()
+    for i, tool in enumerate(TOOLS):
+        name = tool["function"]["name"]
+        for seed in range(3):
+            named = dict(body, seed=seed, tool_choice={"type": "function", "function": {"name": name}})
+            whole = s.get(chat, named)["choices"][0]
+            message = whole["message"]
+            check(message["content"] is None and whole["finish_reason"] == "tool_calls", whole)
+            check([check_call(c) for c in message["tool_calls"]] == [name], whole)
+            documents, _ = s.events(chat, dict(named, logprobs=True))
+            deltas = [d["choices"][0]["delta"] for d in documents]
+            calls = sum((d.get("tool_calls", []) for d in deltas), [])
+            check([c["function"] for c in calls] == [c["function"] for c in message["tool_calls"]], (calls, message))
+            check(not any(d.get("content") for d in deltas), deltas)
+            check(documents[-1]["choices"][0]["finish_reason"] == "tool_calls", documents[-1])
+    for seed in range(12):
+        reply = s.get(chat, dict(body, seed=seed, threshold=0.3, temperature=3.0, tool_choice="required"))
+        names.update(check_call(c) for c in reply["choices"][0]["message"]["tool_calls"])
+    check(len(names) > 1, "the model had no choice: %r" % names)
+    one = s.get(chat, dict(body, tools=TOOLS[2:], tool_choice="required", n=2, seed=1))
+    check([check_call(c["message"]["tool_calls"][0]) for c in one["choices"]] == ["list"] * 2, one)
+    anthropic = {"model": "demo", "max_tokens": 64, "messages": CHAT["messages"], "temperature": 1.0, "tools": [
+        {"name": t["function"]["name"], "input_schema": t["function"].get("parameters", {"type": "object", "properties": {},
+         "additionalProperties": False})} for t in TOOLS]}
+    for choice in ({"type": "any"}, {"type": "tool", "name": "weather"}, {"type": "any", "disable_parallel_tool_use": True}):
+        reply = s.get("/v1/messages", dict(anthropic, tool_choice=choice))
+        check(reply["stop_reason"] == "tool_use" and len(reply["content"]) == 1, reply)
+        block = reply["content"][0]
+        check_call({"function": {"name": block["name"], "arguments": json.dumps(block["input"])}})
+    wrong = [({"tool_choice": "always"}, "tool_choice"), ({"tool_choice": {"type": "function"}}, "tool_choice"),
+             ({"tool_choice": {"type": "function", "function": {"name": "rain"}}}, "tool_choice"),
+             ({"tool_choice": "required", "tools": []}, "tool_choice"), ({"tool_choice": "required", "stop": "x"}, "stop"),
+             ({"tool_choice": "required", "response_format": {"type": "json_object"}}, "response_format"),
+             ({"tool_choice": "required", "ignore_eos": True}, "tools"), ({"tool_choice": "required", "max_tokens": 2}, "max_tokens"),
+             ({"parallel_tool_calls": 1}, "parallel_tool_calls"),
+             ({"tool_choice": "required", "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "robot"}}}]}, "tools")]
+    for change, parameter in wrong:
+        error = s.get(chat, dict(body, **change), code=400)["error"]
+        check(error["param"] == parameter, (change, error))
+    for choice in ({"type": "all"}, {"type": "tool"}, {"type": "auto", "x": 1}, "auto"):
+        check("tool_choice" in s.get("/v1/messages", dict(anthropic, tool_choice=choice), code=400)["error"]["message"], choice)
+    s.get(chat, dict(body, tool_choice="none", parallel_tool_calls=False))
+    s.get("/v1/messages", dict(anthropic, tool_choice={"type": "auto", "disable_parallel_tool_use": True}))
+
+
+def test_best_of(s):
+    """The choices with the highest mean log-probability, best first."""
+    body = dict(STORY, temperature=1.0, seed=3, max_tokens=24, logprobs=0)
+    every = s.get("/v1/completions", dict(body, n=6))
+
+    def mean(choice):
+        numbers = choice["logprobs"]["token_logprobs"]
+        return sum(numbers) / len(numbers)
+    ranked = sorted(every["choices"], key=mean, reverse=True)
+    check(mean(ranked[0]) > mean(ranked[1]) + 1e-6, "all alike")
+    best = s.get("/v1/completions", dict(body, n=2, best_of=6))
+    check([c["index"] for c in best["choices"]] == [0, 1], best)
+    check([c["text"] for c in best["choices"]] == [c["text"] for c in ranked[:2]], (best, ranked))
+    check(best["usage"] == every["usage"], "what was made counts")
+    del body["logprobs"]
+    alone = s.get("/v1/completions", dict(body, best_of=6, prompt=[STORY["prompt"], "A dog"]))["choices"]
+    check(len(alone) == 2 and alone[0]["text"] == ranked[0]["text"] and alone[0]["logprobs"] is None, alone)
+    s.events("/v1/completions", dict(body, n=2, best_of=2))
+
+
 WRONG = [
     # (path, changes, parameter)
     ("chat", {"foo": 1}, "foo"), ("chat", {"temperature": "warm"}, "temperature"), ("chat", {"temperature": -1}, "temperature"),
@@ -190,7 +277,8 @@ WRONG = [
     ("chat", {"chat_template_kwargs": 5}, "chat_template_kwargs"), ("chat", {"prompt": "x"}, "prompt"),
     ("text", {"prompt": []}, "prompt"), ("text", {"prompt": ""}, "prompt"), ("text", {"prompt": [[1], "x", 5]}, "prompt"),
     ("text", {"prompt": [1, 5000]}, "prompt"), ("text", {"prompt": [-1]}, "prompt"), ("text", {"prompt": [1, "x"]}, "prompt"),
-    ("text", {"messages": []}, "messages"), ("text", {"best_of": 3}, "best_of"), ("text", {"prompt": ["a"] * 129}, "prompt"),
+    ("text", {"messages": []}, "messages"), ("text", {"best_of": 3, "n": 4}, "best_of"),
+    ("text", {"best_of": 3, "stream": True}, "best_of"), ("text", {"best_of": 0}, "best_of"), ("text", {"prompt": ["a"] * 50, "best_of": 3}, "best_of"), ("text", {"prompt": ["a"] * 129}, "prompt"),
     ("text", {"prompt": ["a"] * 100, "n": 2}, "n"),
 ]
 
@@ -355,7 +443,7 @@ def test_same_under_load(s):
 def tests_of_one_server():
     with Service("--timeout", "10") as s: # what is half open is cut off after that
         for test in (test_answers, test_streams, test_steps, test_stops, test_editing, test_formats, test_constraint_cache, test_logit_rules,
-                     test_logprobs, test_suffix, test_prefix_cache, test_refusals, test_disconnects, test_broken_http, test_page, test_same_under_load):
+                     test_logprobs, test_suffix, test_best_of, test_prefix_cache, test_refusals, test_disconnects, test_broken_http, test_page, test_same_under_load):
             test(s)
             s.wait_idle()
             print("ok", test.__name__, flush=True)
@@ -453,6 +541,7 @@ def test_slow_clients():
 
 if __name__ == "__main__":
     tests_of_one_server()
+    test_tools()
     test_options()
     test_queue_and_drain()
     test_slow_clients()
