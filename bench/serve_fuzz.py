@@ -114,6 +114,11 @@ class Replies:
             return status
         if fields.get(b"Transfer-Encoding") == b"chunked":
             return status if self.chunks() else None
+        if status == 200 and b"Content-Length" not in fields: # to HTTP/1.0: until the connection ends
+            while self.more():
+                pass
+            self.buffer = b""
+            return status
         n = int(fields.get(b"Content-Length", 0))
         if not self.until(n):
             return None

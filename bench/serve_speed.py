@@ -7,7 +7,8 @@ together: tokens a second of one stream and of more, and how long one that comes
 chunk. Fails where the most streams get less than --at-least times what one gets (6), or where a newcomer waits for more
 than three steps and what it waits alone. prompt: streams run while a prompt of --prompt tokens comes in; the time between
 their steps before and meanwhile. Fails where 19 of 20 steps are not within --max-step-ms more than before. Without
---synthetic: the bundled model. Times are this program's own: each step is an event of its stream. Leaves with 1 where it fails.
+--synthetic: the bundled model. Times are this program's own: each step is an event of its stream. Leaves with 1 where it
+fails. Other options go to the server (--device cuda:0).
 """
 import argparse
 import asyncio
@@ -25,7 +26,7 @@ from streams import ask
 
 
 def start(given, *more):
-    arguments = ["--log", os.devnull, "--prefix-cache", "off", *more]
+    arguments = ["--log", os.devnull, "--prefix-cache", "off", *more, *given.options]
     if not given.synthetic:
         return Service(*arguments), "demo", 4096
     arguments += ["--synthetic", given.synthetic, "-t", given.type]
@@ -164,7 +165,7 @@ def main():
     parser.add_argument("--pause", action="store_true", help="together: wait for a line before the measurement")
     parser.add_argument("--lead", type=float, default=1, help="seconds until the prompt comes")
     parser.add_argument("--max-step-ms", default="0,20,50,100")
-    given = parser.parse_args()
+    given, given.options = parser.parse_known_args() # what is not known goes to the server: --device, --threads
     is_prompt = given.what == "prompt"
     given.clients = given.clients or ("8" if is_prompt else "1,8,32")
     given.prompt = given.prompt or (3000 if is_prompt else 32)

@@ -40,7 +40,7 @@ credit first-hitting multi-block levenshtein exact none prefix dual random auto 
 <|mask|> ___ demo steps tool_call""".split()
 TEXTS = ["", "x", "\0", "\ud800", "\U0001f4a5" * 50, "a" * 5000, "\u202e\ufeff", "../../etc/passwd", "%n%s%x", "{{", "{%",
          "\x7f\x1b[31m", "5", "true", "null", "/tmp/x.so"]
-NUMBERS = [0, -1, 1, 2, 3, 127, 128, 255, 4096, 2**31 - 1, 2**31, -2**31, 2**32, 2**53, 2**63 - 1, -2**63, 1e308,
+NUMBERS = [0, -1, 1, 2, 3, 129, 4096, 2**31 - 1, 2**31, -2**31, 2**32, 2**53, 2**63 - 1, -2**63, 1e308,
            -1e308, 5e-324, -0.0, 0.5, 1.0000001, 1e18]
 # What json.dumps can not write; they take the place of a string that can not occur.
 LITERALS = [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"01", b"+1", b".5", b"5.", b"0x10", b"1" * 400, b"tru", b"'a'",
