@@ -80,7 +80,7 @@ static bool describe_block(const um_engine *engine, const um_request *r, decide_
     b->mask_token = model_info(engine->mdl)->mask_token;
     b->is_drawn = s->temperature > 0;
     b->is_tempered = model_traits_of(engine->mdl)->has_tempered_confidence;
-    b->needs_mask = s->folds && r->n_undone < FOLDS_UNDONE_MAX && r->window_end < r->n_canvas;
+    b->needs_mask = s->folds && r->n_undone < FOLDS_UNDONE_MAX && r->window_end < r->decode_end;
     b->i_step = r->i_step;
     if (b->rule == DECIDE_EDIT) policy_edit_counts(r->state, &b->n_post, &b->n_reopened);
     return true;
