@@ -187,7 +187,7 @@ struct um_engine {
     prefix_index *prefixes;          /* NULL: nothing is shared */
     pace pace;
     step_plan plan;
-    steps_ahead ahead; /* step_lock */
+    steps_ahead ahead;    /* step_lock */
     um_stats stats;       /* step_lock: counters */
     um_stats published;   /* state_lock: as the last step left them */
     um_request *requests; /* state_lock; in order of rank */
