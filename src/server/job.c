@@ -14,7 +14,7 @@
 #include "base/memory.h"
 #include "server/reply.h"
 
-enum { UNSENT_MAX_BYTES = 1 << 20, DEFAULT_MAX_TOKENS = 256 };
+enum { UNSENT_MAX_BYTES = 1 << 20, DEFAULT_MAX_TOKENS = 256, LOGITS_MAX_BYTES = 1 << 30 };
 
 static const char *const id_prefixes[] = {"chatcmpl-", "cmpl-", "msg_"};
 
@@ -127,6 +127,23 @@ static int32_t default_tokens(const job *j, const api_prompt *prompt) {
     return room < DEFAULT_MAX_TOKENS ? (int32_t)room : DEFAULT_MAX_TOKENS;
 }
 
+/* For log-probabilities the engine stores the logits of a choice's open block. One request must not
+ * take all memory. */
+static um_status check_logits(const job *j, const um_request_options *o, um_error *err) {
+    const um_model_info *info = j->model->info;
+    if (o->top_logprobs < 0) return UM_OK;
+    int64_t block_len = o->block_len ? o->block_len : info->block_len;
+    if (!block_len || block_len > o->max_tokens + (int64_t)o->n_prompt) block_len = o->max_tokens;
+    int64_t n_bytes = block_len * info->vocab * (int64_t)sizeof(float);
+    if (n_bytes <= LOGITS_MAX_BYTES / (int64_t)j->n_choices) return UM_OK;
+    const char *name = j->request.has_logprobs ? "logprobs" : "best_of";
+    return api_refuse(err, name,
+                      "%s: the logits of %zu choices in blocks of %lld tokens take %lld MiB; "
+                      "expected at most %d. Set a smaller block, or ask for fewer choices",
+                      name, j->n_choices, (long long)block_len,
+                      (long long)(n_bytes * (int64_t)j->n_choices >> 20), LOGITS_MAX_BYTES >> 20);
+}
+
 static um_status start_choice(job *j, um_engine *engine, um_constraint *constraint, size_t i,
                               um_error *err) {
     choice *c = &j->choices[i];
@@ -143,6 +160,7 @@ static um_status start_choice(job *j, um_engine *engine, um_constraint *constrai
     c->i_prompt = i_prompt;
     if (i % (size_t)j->request.best_of == 0)
         j->prompt_tokens += (int64_t)(prompt->n_ids + options.n_suffix);
+    TRY(check_logits(j, &options, err));
     TRY(um_request_create(engine, &options, &c->live, err));
     return choice_init(c, &j->request, j->model, &options, err);
 }

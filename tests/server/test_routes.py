@@ -349,6 +349,8 @@ def test_logprobs(s):
     check("".join(t["token"] for t in chat["logprobs"]["content"]) == chat["message"]["content"], chat)
     check(all(t["top_logprobs"] == [] for t in chat["logprobs"]["content"]), chat)
     check(s.get("/v1/chat/completions", CHAT)["choices"][0]["logprobs"] is None)
+    error = s.get("/v1/completions", dict(STORY, logprobs=1, n=128, block=1024, max_tokens=2000), code=400)["error"]
+    check(error["param"] == "logprobs" and "2048 MiB" in error["message"], error)
     cut = s.get("/v1/completions", dict(body, stop=whole["choices"][0]["text"][9:12]))["choices"][0]
     tokens = "".join(cut["logprobs"]["tokens"])
     check(tokens.startswith(cut["text"]) and len(tokens) < len(cut["text"]) + 12, cut)
