@@ -238,23 +238,22 @@ static bool fits(const um_engine *engine) {
 
 /* ---- Steps ----------------------------------------------------------------------------------- */
 
-static um_status queue_next(um_engine *engine, int i_read) {
+static um_status queue_next(um_engine *engine, int32_t i_step) {
     steps_ahead *a = &engine->ahead;
     um_status status = chain_next(model_transformer(engine->mdl), engine->dev, engine->kv,
-                                  &a->chain, &engine->plan.scratch, &a->place, i_read);
+                                  &a->chain, &engine->plan.scratch, &a->place, i_step);
     a->is_queued = status == UM_OK;
-    a->i_read = i_read;
     if (status != UM_UNSUPPORTED) return status;
     a->is_on = false; /* this driver has no gates: steps are made one by one */
     return UM_OK;
 }
 
 /* Waits for the scores of the planned step and puts them where the plan has them. */
-static um_status take(um_engine *engine, int i_read, bool was_ahead) {
+static um_status take(um_engine *engine) {
     steps_ahead *a = &engine->ahead;
     step_plan *plan = &engine->plan;
     chain_report report;
-    TRY(chain_take(engine->dev, &a->place, i_read, &report));
+    TRY(chain_take(engine->dev, &a->place, a->n_made, &report));
     for (int32_t i = 0; i < plan->n_requests; i++) {
         const um_request *r = plan->requests[i];
         const int32_t *i_score = a->i_score + a->blocks[i].first;
@@ -264,28 +263,28 @@ static um_status take(um_engine *engine, int i_read, bool was_ahead) {
         }
     }
     for (int32_t i = 0; i < a->chain.n_items; i++) a->tokens[a->rows[i]] = report.tokens[i];
-    if (was_ahead) {
+    if (a->n_made) {
         engine->stats.forwards_ahead++;
         engine->stats.gaps_ns += report.gate->begin_ns - a->end_ns;
     }
     a->end_ns = report.gate->end_ns;
-    a->n_made = report.gate->n_steps;
+    a->n_made++;
     a->is_queued &= report.gate->is_open != 0;
     return UM_OK;
 }
 
 static um_status go_on(um_engine *engine) {
-    int i_read = engine->ahead.i_read;
-    TRY(queue_next(engine, !i_read));
-    return take(engine, i_read, true);
+    TRY(queue_next(engine, engine->ahead.n_made + 1));
+    return take(engine);
 }
 
 static um_status begin(um_engine *engine, const model_batch *batch) {
     steps_ahead *a = &engine->ahead;
     TRY(chain_begin(model_transformer(engine->mdl), engine->dev, engine->kv, batch, &a->chain,
-                    &engine->plan.scratch, &a->place, 0));
+                    &engine->plan.scratch, &a->place));
+    a->n_made = 0;
     TRY(queue_next(engine, 1));
-    return take(engine, 0, false);
+    return take(engine);
 }
 
 um_status ahead_run(um_engine *engine, const model_batch *batch, bool *is_made, um_error *err) {

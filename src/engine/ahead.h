@@ -16,7 +16,6 @@
 typedef struct steps_ahead {
     bool is_on;
     bool is_queued; /* the step behind the last one that was taken is on its way */
-    int i_read;     /* the number of its report */
     int64_t end_ns; /* when the last one ended, by the device's clock */
     model_chain chain;
     chain_place place;

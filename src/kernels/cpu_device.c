@@ -145,15 +145,10 @@ static um_status cpu_replay_gated(device *dev, const void *key, size_t n_bytes, 
     return UM_OK;
 }
 
-static um_status cpu_read_later(device *dev, int i_read, void *to, const void *from,
-                                size_t n_bytes) {
-    (void)i_read;
-    return cpu_copy(dev, to, from, n_bytes);
-}
-
-static um_status cpu_wait_read(device *dev, int i_read) {
+/* What was called is done. */
+static um_status cpu_mark(device *dev, int i_mark) {
     (void)dev;
-    (void)i_read;
+    (void)i_mark;
     return UM_OK;
 }
 
@@ -173,8 +168,8 @@ static const device_kind cpu_kind = {
     .replay = cpu_replay,
     .replay_end = cpu_replay_end,
     .replay_gated = cpu_replay_gated,
-    .read_later = cpu_read_later,
-    .wait_read = cpu_wait_read,
+    .mark = cpu_mark,
+    .wait_mark = cpu_mark,
     .alloc_host = cpu_alloc,
     .free_host = cpu_free,
     .fault = cpu_fault,

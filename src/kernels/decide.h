@@ -26,6 +26,7 @@
 #define KERNELS_DECIDE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/rng.h"
@@ -68,6 +69,11 @@ typedef struct decide_args {
     /* Closed where the next step is not to be made: a block is finished, has no mask left and needs
      * one, or a score is not finite. Its n_steps grows by one. */
     device_gate *gate;
+    /* Last, report_bytes (a multiple of 16) from `report` on go to reports[n_steps % 2], with
+     * n_steps as it was before: the host's memory of device_alloc_host. 0: nothing is reported. */
+    const void *report;
+    void *reports[2];
+    size_t report_bytes;
     int32_t n_blocks;
 } decide_args;
 

@@ -72,12 +72,12 @@ um_status device_replay_gated(device *dev, const void *key, size_t n_bytes, devi
     return dev->kind->replay_gated(dev, key, n_bytes, gate, is_replayed);
 }
 
-um_status device_read_later(device *dev, int i_read, void *to, const void *from, size_t n_bytes) {
-    return dev->kind->read_later(dev, i_read, to, from, n_bytes);
+um_status device_mark(device *dev, int i_mark) {
+    return dev->kind->mark(dev, i_mark);
 }
 
-um_status device_wait_read(device *dev, int i_read) {
-    return dev->kind->wait_read(dev, i_read);
+um_status device_wait_mark(device *dev, int i_mark) {
+    return dev->kind->wait_mark(dev, i_mark);
 }
 
 um_status device_alloc_host(device *dev, size_t n_bytes, void **memory, um_error *err) {

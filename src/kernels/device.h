@@ -85,15 +85,15 @@ typedef struct device_gate {
 um_status device_replay_gated(device *dev, const void *key, size_t n_bytes, device_gate *gate,
                               bool *is_replayed);
 
-enum { DEVICE_READS = 2 };
+enum { DEVICE_MARKS = 2 };
 
-/* Copies that are looked at later: device_read_later queues number i_read, below DEVICE_READS, into
- * memory of device_alloc_host; device_wait_read waits for it, and for no work behind it. */
-um_status device_read_later(device *dev, int i_read, void *to, const void *from, size_t n_bytes);
-um_status device_wait_read(device *dev, int i_read);
-/* Memory of the host that a device copies into by itself, 64-byte aligned. */
+/* Marks what has been queued up to now with a number below DEVICE_MARKS; device_wait_mark waits for
+ * that, and for no work behind it. */
+um_status device_mark(device *dev, int i_mark);
+um_status device_wait_mark(device *dev, int i_mark);
+/* Memory of the host that operations of the device can write, 64-byte aligned. */
 um_status device_alloc_host(device *dev, size_t n_bytes, void **memory, um_error *err);
-void device_free_host(device *dev, void *memory); /* accepts NULL; waits for copies into it */
+void device_free_host(device *dev, void *memory); /* accepts NULL; waits for queued work */
 
 /* Waits for all work that was queued. */
 um_status device_wait(device *dev);

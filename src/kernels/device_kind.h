@@ -21,8 +21,8 @@ typedef struct device_kind {
     um_status (*replay_end)(device *dev, um_status status);
     um_status (*replay_gated)(device *dev, const void *key, size_t n_bytes, device_gate *gate,
                               bool *is_replayed);
-    um_status (*read_later)(device *dev, int i_read, void *to, const void *from, size_t n_bytes);
-    um_status (*wait_read)(device *dev, int i_read);
+    um_status (*mark)(device *dev, int i_mark);
+    um_status (*wait_mark)(device *dev, int i_mark);
     um_status (*alloc_host)(device *dev, size_t n_bytes, void **memory, um_error *err);
     void (*free_host)(device *dev, void *memory);
     const char *(*fault)(const device *dev);

@@ -47,23 +47,21 @@ static void lay_out(const model_chain *chain, unsigned char *base, layout *l) {
 }
 
 void chain_place_deinit(chain_place *place) {
-    for (int i = 0; i < DEVICE_READS; i++)
-        if (place->scratch.dev) device_free_host(place->scratch.dev, place->reads[i]);
+    for (int i = 0; i < DEVICE_MARKS; i++)
+        if (place->scratch.dev) device_free_host(place->scratch.dev, place->reports[i]);
     device_scratch_deinit(&place->scratch);
     memset(place, 0, sizeof *place);
 }
 
-static um_status reserve_reads(device *dev, chain_place *place, size_t n_bytes, um_error *err) {
-    if (n_bytes <= place->reads_capacity) return UM_OK;
-    place->reads_capacity = 0;
-    for (int i = 0; i < DEVICE_READS; i++) {
-        void *memory;
-        device_free_host(dev, place->reads[i]);
-        place->reads[i] = NULL;
-        TRY(device_alloc_host(dev, n_bytes, &memory, err));
-        place->reads[i] = memory;
+static um_status reserve_reports(device *dev, chain_place *place, size_t n_bytes, um_error *err) {
+    if (n_bytes <= place->reports_capacity) return UM_OK;
+    place->reports_capacity = 0;
+    for (int i = 0; i < DEVICE_MARKS; i++) {
+        device_free_host(dev, place->reports[i]);
+        place->reports[i] = NULL;
+        TRY(device_alloc_host(dev, n_bytes, &place->reports[i], err));
     }
-    place->reads_capacity = n_bytes;
+    place->reports_capacity = n_bytes;
     return UM_OK;
 }
 
@@ -83,7 +81,7 @@ um_status chain_reserve(const transformer *t, device *dev, const model_batch *fi
     at_head = arena_bytes(dev->ops->head_place_bytes(dev, &head), 1);
     TRY(device_scratch_reserve(&place->scratch, dev, l.n_bytes + at_head + inputs, l.n_bytes + host,
                                err));
-    return reserve_reads(dev, place, l.n_bytes - l.report_at, err);
+    return reserve_reports(dev, place, l.n_bytes - l.report_at, err);
 }
 
 /* Brings over what stays from step to step. */
@@ -119,8 +117,9 @@ static um_status bring(device *dev, const model_chain *chain, const head_args *h
     place->decide.row_tokens = place->inputs.tokens;
     place->decide.gate = there.gate;
     place->decide.n_blocks = chain->n_blocks;
-    place->report = to + there.report_at;
-    place->report_bytes = there.n_bytes - there.report_at;
+    place->decide.report = to + there.report_at;
+    place->decide.report_bytes = there.n_bytes - there.report_at;
+    memcpy(place->decide.reports, place->reports, sizeof place->reports);
     return UM_OK;
 }
 
@@ -135,7 +134,7 @@ static um_status finish_step(device *dev, head_args head, const step_buffers *b,
 
 um_status chain_begin(const transformer *t, device *dev, const kv_layer *kv,
                       const model_batch *first, const model_chain *chain, device_scratch *scratch,
-                      chain_place *place, int i_read) {
+                      chain_place *place) {
     step_buffers b;
     step_inputs in;
     memset(&b, 0, sizeof b);
@@ -152,7 +151,7 @@ um_status chain_begin(const transformer *t, device *dev, const kv_layer *kv,
     assert(place->inputs.n_scored == in.n_scored);
     TRY(forward_replay(t, dev, kv, first, &in, &b));
     TRY(finish_step(dev, head, &b, place));
-    return device_read_later(dev, i_read, place->reads[i_read], place->report, place->report_bytes);
+    return device_mark(dev, 0);
 }
 
 /* All that a step is queued with: sizes and addresses. */
@@ -176,7 +175,7 @@ static um_status run_next(const transformer *t, device *dev, const kv_layer *kv,
 
 um_status chain_next(const transformer *t, device *dev, const kv_layer *kv,
                      const model_chain *chain, device_scratch *scratch, chain_place *place,
-                     int i_read) {
+                     int i_step) {
     step_buffers b;
     chain_key key;
     bool is_replayed;
@@ -196,16 +195,17 @@ um_status chain_next(const transformer *t, device *dev, const kv_layer *kv,
     key.n_requests = chain->next.n_requests;
     TRY(device_replay_gated(dev, &key, sizeof key, place->decide.gate, &is_replayed));
     if (!is_replayed) TRY(device_replay_end(dev, run_next(t, dev, kv, chain, &b, place)));
-    return device_read_later(dev, i_read, place->reads[i_read], place->report, place->report_bytes);
+    return device_mark(dev, i_step % DEVICE_MARKS);
 }
 
-um_status chain_take(device *dev, const chain_place *place, int i_read, chain_report *report) {
-    TRY(device_wait_read(dev, i_read));
-    const unsigned char *from = place->reads[i_read];
-    size_t tokens_at = arena_bytes(1, sizeof(device_gate));
-    size_t scores_at = (size_t)((const unsigned char *)place->decide.scores - place->report);
+um_status chain_take(device *dev, const chain_place *place, int i_step, chain_report *report) {
+    TRY(device_wait_mark(dev, i_step % DEVICE_MARKS));
+    const unsigned char *from = place->reports[i_step % DEVICE_MARKS], *there;
+    there = place->decide.report;
     report->gate = (const device_gate *)(const void *)from;
-    report->tokens = (const int32_t *)(const void *)(from + tokens_at);
-    report->scores = (const score *)(const void *)(from + scores_at);
+    report->tokens =
+        (const int32_t *)(const void *)(from + ((unsigned char *)place->decide.tokens - there));
+    report->scores =
+        (const score *)(const void *)(from + ((const unsigned char *)place->decide.scores - there));
     return UM_OK;
 }

@@ -27,13 +27,11 @@ typedef struct model_chain {
 /* Where a chain lies. Zero-initialised is empty; chain_place_deinit while the device is open. */
 typedef struct chain_place {
     device_scratch scratch; /* what stays from step to step */
-    decide_args decide;     /* addresses of the device, as all that follows but `reads` */
+    decide_args decide;     /* addresses of the device, as all that follows but `reports` */
     step_inputs inputs;     /* of the steps that follow */
     void *head;
-    const unsigned char *report;
-    size_t report_bytes;
-    unsigned char *reads[DEVICE_READS]; /* [reads_capacity] host: reports */
-    size_t reads_capacity;
+    void *reports[DEVICE_MARKS]; /* [reports_capacity] host: what steps have reported */
+    size_t reports_capacity;
 } chain_place;
 
 /* What a step has left; valid until the step after the next one is queued. */
@@ -48,17 +46,18 @@ void chain_place_deinit(chain_place *place);
 um_status chain_reserve(const transformer *t, device *dev, const model_batch *first,
                         const model_chain *chain, device_scratch *scratch, chain_place *place,
                         um_error *err);
-/* Queues the first step; its report is number i_read. Each request of `first` has a row to itself;
+/* Queues the first step. Each request of `first` has a row to itself;
  * what requests may not ask for is head_placed's rule (kernels/ops.h). scratch, place: as
  * chain_reserve has left them. */
 um_status chain_begin(const transformer *t, device *dev, const kv_layer *kv,
                       const model_batch *first, const model_chain *chain, device_scratch *scratch,
-                      chain_place *place, int i_read);
-/* Queues one more. UM_UNSUPPORTED: the device has no gates; nothing is queued. */
+                      chain_place *place);
+/* Queues step i_step of the chain, from 1. UM_UNSUPPORTED: the device has no gates; nothing is
+ * queued. */
 um_status chain_next(const transformer *t, device *dev, const kv_layer *kv,
                      const model_chain *chain, device_scratch *scratch, chain_place *place,
-                     int i_read);
-/* Waits for a report. */
-um_status chain_take(device *dev, const chain_place *place, int i_read, chain_report *report);
+                     int i_step);
+/* Waits for the report of step i_step. */
+um_status chain_take(device *dev, const chain_place *place, int i_step, chain_report *report);
 
 #endif

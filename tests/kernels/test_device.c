@@ -88,9 +88,51 @@ static void devices_are_named(void **state) {
     unsetenv("UNMASK_DEVICE");
 }
 
+/* What a GPU lacks is said in a sentence, and what failed leaves it usable. Where there is none
+ * that this process may use (CUDA_VISIBLE_DEVICES= hides those that there are), that is the
+ * sentence. */
+static void a_gpu_says_what_it_lacks(void **state) {
+    (void)state;
+    device *dev = NULL;
+    void *memory = NULL;
+    um_error err;
+    um_status status = device_open("cuda:0", 1, &dev, &err);
+    if (status == UM_UNSUPPORTED) {
+        print_message("%s\n", err.message);
+        assert_null(dev);
+        assert_true(strstr(err.message, "no NVIDIA driver") ||
+                    strstr(err.message, "no NVIDIA GPU") ||
+                    strstr(err.message, "expected a driver") || strstr(err.message, "built"));
+        return;
+    }
+    if (status != UM_OK) fail_msg("%s", err.message);
+    device *other = NULL;
+    assert_int_equal(device_open("cuda:99", 1, &other, &err), UM_INVALID);
+    print_message("%s\n", err.message);
+    assert_non_null(strstr(err.message, "found cuda:99"));
+    assert_null(other);
+    int64_t n_free = device_available_bytes(dev);
+    assert_true(n_free > 0);
+    for (int i = 0; i < 2; i++) {
+        size_t n_bytes = i ? SIZE_MAX / 4 : (size_t)n_free + ((size_t)1 << 30);
+        assert_int_equal(device_alloc(dev, n_bytes, &memory, &err), UM_NO_MEMORY);
+        assert_non_null(strstr(err.message, "are free"));
+        assert_null(memory);
+    }
+    print_message("%s\n", err.message);
+    unsigned char there[64], zeros[64] = {0};
+    assert_int_equal(device_alloc(dev, sizeof there, &memory, &err), UM_OK);
+    memset(there, 0xA5, sizeof there);
+    assert_int_equal(device_read(dev, there, memory, sizeof there), UM_OK);
+    assert_memory_equal(there, zeros, sizeof there);
+    device_free(dev, memory);
+    device_close(dev);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_checked), cmocka_unit_test(memory_is_zeroed_and_aligned),
-        cmocka_unit_test(faults_are_reported), cmocka_unit_test(devices_are_named)};
+        cmocka_unit_test(faults_are_reported), cmocka_unit_test(devices_are_named),
+        cmocka_unit_test(a_gpu_says_what_it_lacks)};
     return cmocka_run_group_tests_name("device", tests, NULL, NULL);
 }

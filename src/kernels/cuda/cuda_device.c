@@ -32,8 +32,8 @@ static void cuda_close(device *dev) {
         cuda_graphs_destroy(cuda);
         cudaStreamDestroy(cuda->stream);
     }
-    for (int k = 0; k < DEVICE_READS; k++)
-        if (cuda->reads[k]) cudaEventDestroy(cuda->reads[k]);
+    for (int k = 0; k < DEVICE_MARKS; k++)
+        if (cuda->marks[k]) cudaEventDestroy(cuda->marks[k]);
     memory_free(cuda->stored);
     memory_free(cuda->placed);
     device_close(cuda->host);
@@ -101,17 +101,15 @@ static um_status cuda_read(device *dev, void *to, const void *from, size_t n_byt
     return cuda_check(cuda, cudaStreamSynchronize(cuda->stream));
 }
 
-static um_status cuda_read_later(device *dev, int i_read, void *to, const void *from,
-                                 size_t n_bytes) {
+static um_status cuda_mark(device *dev, int i_mark) {
     cuda_device *cuda = cuda_of(dev);
     make_current(dev);
-    TRY(cuda_check(cuda, cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToHost, cuda->stream)));
-    return cuda_check(cuda, cudaEventRecord(cuda->reads[i_read], cuda->stream));
+    return cuda_check(cuda, cudaEventRecord(cuda->marks[i_mark], cuda->stream));
 }
 
-static um_status cuda_wait_read(device *dev, int i_read) {
+static um_status cuda_wait_mark(device *dev, int i_mark) {
     make_current(dev);
-    return cuda_check(cuda_of(dev), cudaEventSynchronize(cuda_of(dev)->reads[i_read]));
+    return cuda_check(cuda_of(dev), cudaEventSynchronize(cuda_of(dev)->marks[i_mark]));
 }
 
 static um_status cuda_alloc_host(device *dev, size_t n_bytes, void **memory, um_error *err) {
@@ -144,8 +142,8 @@ static const device_kind cuda_kind = {
     .replay = cuda_replay,
     .replay_end = cuda_replay_end,
     .replay_gated = cuda_replay_gated,
-    .read_later = cuda_read_later,
-    .wait_read = cuda_wait_read,
+    .mark = cuda_mark,
+    .wait_mark = cuda_wait_mark,
     .alloc_host = cuda_alloc_host,
     .free_host = cuda_free_host,
     .fault = cuda_fault,
@@ -190,8 +188,8 @@ static um_status open_gpu(cuda_device *cuda, um_error *err) {
     if (error == cudaSuccess) error = cudaSetDevice(i);
     if (error == cudaSuccess)
         error = cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking);
-    for (int k = 0; k < DEVICE_READS && error == cudaSuccess; k++)
-        error = cudaEventCreateWithFlags(&cuda->reads[k], cudaEventDisableTiming);
+    for (int k = 0; k < DEVICE_MARKS && error == cudaSuccess; k++)
+        error = cudaEventCreateWithFlags(&cuda->marks[k], cudaEventDisableTiming);
     if (cuda_check(cuda, error) != UM_OK)
         FAIL(error == cudaErrorMemoryAllocation ? UM_NO_MEMORY : UM_DEVICE, err,
              "device %s cannot be opened: %s", cuda->name, cuda->fault);

@@ -42,7 +42,7 @@ typedef struct cuda_device {
     cuda_graph graphs[CUDA_GRAPHS];
     cuda_graph *recording;       /* NULL: launches run as they come */
     cudaGraph_t recording_whole; /* what is recorded is behind a gate in it; NULL: is all of it */
-    cudaEvent_t reads[DEVICE_READS]; /* copies that are under way */
+    cudaEvent_t marks[DEVICE_MARKS];
     uint64_t n_graph_uses;
 } cuda_device;
 

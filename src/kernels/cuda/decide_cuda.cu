@@ -140,13 +140,23 @@ static __global__ void __launch_bounds__(THREADS) decide_blocks(const decide_arg
     if (is_finished || (n_left == 0 && b.needs_mask)) a.gate->is_open = 0;
 }
 
-/* Once all blocks have read it. */
-static __global__ void count_step(device_gate *gate) {
-    gate->n_steps++;
-    gate->end_ns = device_clock_ns();
+enum { REPORTERS = 512 };
+
+/* Once all blocks have read the count. The host's memory is written over the bus, without a copy
+ * that the next step would wait for. */
+static __global__ void __launch_bounds__(REPORTERS) end_step(const decide_args a) {
+    const int4 *from = (const int4 *)a.report;
+    int4 *to = (int4 *)a.reports[a.gate->n_steps & 1];
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        a.gate->n_steps++;
+        a.gate->end_ns = device_clock_ns();
+    }
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < a.report_bytes / sizeof *from; i += REPORTERS) to[i] = from[i];
 }
 
 extern "C" void cuda_launch_decide(cudaStream_t stream, const decide_args *a) {
     decide_blocks<<<(unsigned)a->n_blocks, THREADS, 0, stream>>>(*a);
-    count_step<<<1, 1, 0, stream>>>(a->gate);
+    end_step<<<1, REPORTERS, 0, stream>>>(*a);
 }
