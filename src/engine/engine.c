@@ -71,6 +71,7 @@ static um_status check_memory(const model *m, const device *dev, int64_t n_posit
     int64_t weights = model_weight_bytes(m), available = device_available_bytes(dev), cache, needed;
     /* Repacked blocks are a copy, a few per cent larger at most. */
     if (is_fast && dev->has_int8) weights += model_info(m)->bytes_blocks / 32 * 33;
+    if (is_fast && dev->has_panels) weights += model_info(m)->bytes_blocks / 32; /* no copy */
     if (__builtin_mul_overflow(n_positions, model_info(m)->cache_bytes_per_token, &cache) ||
         __builtin_add_overflow(cache, weights, &needed))
         FAIL(UM_NO_MEMORY, err, "a cache of %lld positions is larger than any memory",

@@ -34,6 +34,8 @@ typedef struct device {
     bool has_tiles;                 /* and than those of 8 bits: FORM_TILE, not FORM_INT8 */
     bool runs_ahead;                /* queued work goes on while the host does something else */
     bool has_int8;                  /* packed twins of block types (kernels/packed.h) are used */
+    bool has_panels;                /* weights of block types are brought to it as panels, and
+                                       meet activations in FORM_TILE, experts' as well */
     thread_pool *pool;              /* of the host, for work on files; owned */
 } device;
 

@@ -156,6 +156,7 @@ typedef struct experts_args {
     const int32_t *ids;
     const float *weights;
     const mlp_weights *experts; /* [n_experts] */
+    const void *packed;         /* NULL, or x as pack_rows leaves it in the weights' form */
     int32_t n_rows, n_active, n_experts;
 } experts_args;
 
@@ -165,6 +166,26 @@ typedef struct logit_adjustment {
     int32_t token;
     float divisor, bias; /* divisor above 0; 1 and 0 keep the bits */
 } logit_adjustment;
+
+/* A product of several that read the same activations: y [n_rows, w->n_out], bias or NULL. */
+typedef struct shared_product {
+    const matrix *w;
+    const float *bias;
+    float *y;
+} shared_product;
+
+/* What comes between the products and the attention: norms of the heads of q and k (q_norm, k_norm
+ * [head_dim], or NULL), rotation of both, the write of k and v into the slots of positions. q is
+ * changed in place, k and v are read only and may be changed. */
+typedef struct rotate_args {
+    float *q, *k, *v;
+    const float *q_norm, *k_norm, *cosines, *sines;
+    const int32_t *seq, *positions;
+    const kv_table *tables;
+    kv_layer kv;
+    int32_t n_rows, n_heads, n_kv_heads, head_dim, rotary_dim;
+    float eps;
+} rotate_args;
 
 /* What one scored row asks for. */
 typedef struct score_request {
@@ -216,6 +237,8 @@ static inline size_t kv_part_bytes(kv_type type, int32_t head_dim) {
                           : type == KV_BF16 ? (n + n % 2) * sizeof(uint16_t)
                                             : n + sizeof(float));
 }
+
+enum { SHARED_PRODUCTS = 3 };
 
 typedef struct kernel_ops {
     /* y[r, o] = sum_i x[r, i] * w[o, i] + bias[o];  x [n_rows, n_in], y [n_rows, n_out],
@@ -278,6 +301,27 @@ typedef struct kernel_ops {
     um_status (*head_placed)(device *dev, const head_args *args, void *placed, void *scores,
                              void *scratch);
     um_status (*decide)(device *dev, const decide_args *args); /* kernels/decide.h */
+
+    /* Several of the above in one: all of them, or NULL where a device gains nothing by them. The
+     * bits are those of the operations they stand for, but that products which share a launch may
+     * add up k in another order, which their shapes fix as well. Forms are not FORM_FLOAT. */
+
+    /* rms_norm and pack_rows; y NULL: only packed. */
+    um_status (*rms_norm_packed)(device *dev, float *y, packed_form form, void *packed,
+                                 const float *x, const float *gain, int32_t n_rows, int32_t dim,
+                                 float eps);
+    /* linear_packed of 1 to SHARED_PRODUCTS weights of one type and form. */
+    um_status (*linear_shared)(device *dev, const void *packed, const shared_product *products,
+                               int32_t n_products, int32_t n_rows);
+    /* linear_packed, then add: y += the product. */
+    um_status (*linear_added)(device *dev, float *y, const void *packed, const matrix *w,
+                              const float *bias, int32_t n_rows);
+    /* linear_packed of gate and up, of one shape, type and form, swiglu, pack_rows into `form`.
+     * inner [pack_scratch of gate->n_out], not packed. */
+    um_status (*linear_gated)(device *dev, packed_form form, void *inner, const void *packed,
+                              const matrix *gate, const matrix *up, int32_t n_rows);
+    /* rms_norm of heads, rope, kv_write. */
+    um_status (*rotate)(device *dev, const rotate_args *args);
 } kernel_ops;
 
 #endif

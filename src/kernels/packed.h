@@ -57,6 +57,9 @@
  *
  * in float32, in the tier's own order; NaN where a scale of o is not finite. An f16 product is
  * rounded once, so 8 bits of a weight are right but for one in 16 ties.
+ *
+ * A GPU reads the same panels, and keeps weights exact but for Q6_K, whose q times its 8-bit scale
+ * is rounded to bfloat16: cuda/mma.cuh. Its activations are its own: cuda/cuda_launch.h.
  */
 #ifndef KERNELS_PACKED_H
 #define KERNELS_PACKED_H

@@ -5,16 +5,7 @@
 #ifndef MODELS_FORWARD_H
 #define MODELS_FORWARD_H
 
-#include "models/step_inputs.h"
-#include "models/transformer.h"
-
-/* The buffers of a step, on the device but for host_ids; NULL members are not needed by this model.
- */
-typedef struct step_buffers {
-    float *x, *normed, *q, *k, *v, *attended, *gate, *up, *out, *weights;
-    int32_t *ids, *host_ids;
-    void *op_scratch, *packed;
-} step_buffers;
+#include "models/layer.h"
 
 /* Lays the device's buffers out in the arena, or, with a NULL arena, only adds up their size. */
 size_t forward_lay_out(const transformer *t, device *dev, const model_batch *batch, arena *a,

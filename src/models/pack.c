@@ -50,17 +50,23 @@ static bool is_expert(const layer_weights *layer, const matrix *w, int32_t n_exp
            w <= &layer->moe.experts[n_experts - 1].down;
 }
 
-static bool round_weights(transformer *t) {
+/* A device multiplies gate and up at once. */
+static bool are_gates_alike(const layer_weights *layer) {
+    return layer->moe.experts[0].gate.type == layer->moe.experts[0].up.type;
+}
+
+/* Gives a form to the weights that can have it. */
+static bool set_form(transformer *t, packed_form form, bool (*can)(const matrix *)) {
     int32_t n_experts = t->shape.n_experts;
-    bool any = can_round(&t->head);
-    if (any) t->head.form = FORM_BF16;
+    bool any = can(&t->head);
+    if (any) t->head.form = form;
     for (int32_t l = 0; l < t->shape.n_layers; l++) {
         layer_weights *layer = &t->layers[l];
-        bool rounds_experts = can_experts(can_round, layer, n_experts);
+        bool has_experts = can_experts(can, layer, n_experts) && are_gates_alike(layer);
         matrix *w;
         for (int32_t i = 0; (w = weight_at(layer, i, n_experts)); i++) {
-            if (is_expert(layer, w, n_experts) ? !rounds_experts : !can_round(w)) continue;
-            w->form = FORM_BF16;
+            if (is_expert(layer, w, n_experts) ? !has_experts : !can(w)) continue;
+            w->form = form;
             any = true;
         }
     }
@@ -68,7 +74,7 @@ static bool round_weights(transformer *t) {
 }
 
 typedef struct fill_task {
-    matrix *w;
+    const matrix *w;
     unsigned char *to;
 } fill_task;
 
@@ -88,10 +94,14 @@ static packed_form form_of(const device *dev, bool is_expert) {
     return dev->has_tiles && !is_expert ? FORM_TILE : FORM_INT8;
 }
 
-static void bind(device *dev, matrix *w, packed_form form, unsigned char *to, bool is_filled) {
+void pack_fill(device *dev, const matrix *w, unsigned char *to) {
     fill_task task = {w, to};
     int n_tasks = (packed_panels(w->n_out) + PANELS_A_TASK - 1) / PANELS_A_TASK;
-    if (!is_filled) thread_pool_run(dev->pool, fill_part, &task, n_tasks);
+    thread_pool_run(dev->pool, fill_part, &task, n_tasks);
+}
+
+static void bind(device *dev, matrix *w, packed_form form, unsigned char *to, bool is_filled) {
+    if (!is_filled) pack_fill(dev, w, to);
     w->packed = to;
     w->form = form;
 }
@@ -133,7 +143,10 @@ static um_status begin(transformer *t, device *dev, size_t *total, um_error *err
     if (!t->packed) FAIL(UM_NO_MEMORY, err, "no memory for the packed weights' table");
     *total = 0;
     for (size_t i = 0; dev->has_int8 && i < n_parts; i++) *total += pack_part_bytes(t, (int32_t)i);
-    t->has_packed = (dev->has_bf16 && round_weights(t)) || *total > 0;
+    t->has_packed = *total > 0;
+    if (dev->has_bf16 && set_form(t, FORM_BF16, can_round)) t->has_packed = true;
+    /* Panels are made where weights are brought to the device: models/place.c. */
+    if (dev->has_panels && set_form(t, FORM_TILE, can_pack)) t->has_packed = true;
     return UM_OK;
 }
 

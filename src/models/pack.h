@@ -13,5 +13,7 @@ size_t pack_part_bytes(transformer *t, int32_t i_part);
 /* Lets a part's weights have their twins in `memory`, filled on all workers unless is_filled. */
 void pack_part_bind(transformer *t, device *dev, int32_t i_part, unsigned char *memory,
                     bool is_filled);
+/* Fills the twin of one weight, all its panels, on all workers. */
+void pack_fill(device *dev, const matrix *w, unsigned char *to);
 
 #endif

@@ -6,11 +6,14 @@
  *
  * One block of memory a layer. The experts' weights stand gate by gate, up by up, down by down, at
  * an even distance: a kernel finds an expert from the first one alone.
+ *
+ * Weights of block types in FORM_TILE are brought as panels, made in the host's memory one weight
+ * at a time; what is stored stays the host's, and the device has no copy of it.
  */
 #include <string.h>
 
 #include "base/memory.h"
-#include "models/transformer.h"
+#include "models/pack.h"
 
 enum { PLACE_ALIGNMENT = 256 };
 
@@ -32,7 +35,8 @@ typedef struct mover {
     device *dev;
     struct placement *placement;
     unsigned char *to;
-    size_t at, n_fields;
+    unsigned char *panels; /* the host's, for one weight */
+    size_t at, n_fields, panel_bytes_max;
     um_status status;
 } mover;
 
@@ -51,7 +55,24 @@ static void move(mover *m, void *field, size_t n_bytes) {
     m->at += (n_bytes + PLACE_ALIGNMENT - 1) / PLACE_ALIGNMENT * PLACE_ALIGNMENT;
 }
 
+static void move_panels(mover *m, matrix *w) {
+    size_t n_bytes = packed_bytes(w->type, w->n_out, w->n_in);
+    if (n_bytes > m->panel_bytes_max) m->panel_bytes_max = n_bytes;
+    if (m->to && m->status == UM_OK) {
+        m->placement->list[m->placement->n_moved++] = (moved){(void *)&w->packed, NULL};
+        pack_fill(m->dev, w, m->panels);
+        m->status = device_write(m->dev, m->to + m->at, m->panels, n_bytes);
+        w->packed = m->to + m->at;
+    }
+    m->n_fields++;
+    m->at += (n_bytes + PLACE_ALIGNMENT - 1) / PLACE_ALIGNMENT * PLACE_ALIGNMENT;
+}
+
 static void move_matrix(mover *m, matrix *w) {
+    if (w->form == FORM_TILE) {
+        move_panels(m, w);
+        return;
+    }
     move(m, (void *)&w->data, dtype_size(w->type, (size_t)w->n_out * (size_t)w->n_in));
 }
 
@@ -95,7 +116,8 @@ static void move_layer(mover *m, const transformer_shape *s, layer_weights *laye
 /* What no layer has. An embedding that is the head as well is moved once. */
 static void move_ends(mover *m, transformer *t) {
     size_t n_angles = (size_t)t->n_positions * (size_t)(t->shape.rotary_dim / 2);
-    bool is_tied = t->embedding.data == t->head.data && t->embedding.n_out == t->head.n_out;
+    bool is_tied = t->embedding.data == t->head.data && t->embedding.n_out == t->head.n_out &&
+                   t->head.form != FORM_TILE;
     move_matrix(m, &t->embedding);
     if (!is_tied) {
         move_matrix(m, &t->head);
@@ -119,6 +141,19 @@ static void move_part(mover *m, transformer *t, int32_t i) {
         move_ends(m, t);
 }
 
+static um_status place_part(mover *part, transformer *t, int32_t i, um_error *err) {
+    struct placement *p = part->placement;
+    mover size = {.dev = part->dev, .placement = p};
+    move_part(&size, t, i);
+    TRY(device_alloc(part->dev, size.at, &p->blocks[i], err));
+    part->to = p->blocks[i];
+    move_part(part, t, i);
+    if (part->status != UM_OK)
+        FAIL(part->status, err, "%s: copying %zu bytes of weights failed", part->dev->name,
+             size.at);
+    return UM_OK;
+}
+
 um_status transformer_place(transformer *t, device *dev, um_progress_fn progress, void *user,
                             um_error *err) {
     if (dev->is_host) return UM_OK;
@@ -131,19 +166,18 @@ um_status transformer_place(transformer *t, device *dev, um_progress_fn progress
     p->blocks = memory_calloc((size_t)p->n_blocks, sizeof *p->blocks);
     p->list = memory_alloc_array(all.n_fields, sizeof *p->list);
     if (!p->blocks || !p->list) FAIL(UM_NO_MEMORY, err, "no memory for the table of weights");
+    void *panels = NULL;
+    if (all.panel_bytes_max) TRY(host_block_alloc(all.panel_bytes_max, &panels, err));
+    um_status status = UM_OK;
     size_t done = 0;
-    for (int32_t i = 0; i < p->n_blocks; i++) {
-        mover size = {.dev = dev, .placement = p}, part = size;
-        move_part(&size, t, i);
-        TRY(device_alloc(dev, size.at, &p->blocks[i], err));
-        part.to = p->blocks[i];
-        move_part(&part, t, i);
-        if (part.status != UM_OK)
-            FAIL(part.status, err, "%s: copying %zu bytes of weights failed", dev->name, size.at);
-        done += size.at;
-        if (progress) progress(user, "placing", (int64_t)done, (int64_t)all.at);
+    for (int32_t i = 0; i < p->n_blocks && status == UM_OK; i++) {
+        mover part = {.dev = dev, .placement = p, .panels = panels};
+        status = place_part(&part, t, i, err);
+        done += part.at;
+        if (progress && status == UM_OK) progress(user, "placing", (int64_t)done, (int64_t)all.at);
     }
-    return UM_OK;
+    host_block_free(panels);
+    return status;
 }
 
 void transformer_unplace(transformer *t, device *dev) {

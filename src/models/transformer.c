@@ -54,87 +54,9 @@ void transformer_deinit(transformer *t) {
     memset(t, 0, sizeof *t);
 }
 
-/* Rows that several products read; brought into a form at the first product that wants it. */
-typedef struct source {
-    const float *x;
-    int32_t n_rows;
-    void *packed;
-    packed_form form; /* of packed; FORM_FLOAT: not yet filled */
-} source;
-
-static um_status project(device *dev, float *y, source *from, const matrix *w, const float *bias) {
-    const kernel_ops *ops = dev->ops;
-    packed_form form = w->form;
-    if (form == FORM_FLOAT) return ops->linear(dev, y, from->x, w, bias, from->n_rows);
-    if (from->form != form)
-        TRY(ops->pack_rows(dev, form, from->packed, from->x, from->n_rows, w->n_in));
-    from->form = form;
-    return ops->linear_packed(dev, y, from->packed, w, bias, from->n_rows);
-}
-
-static source source_of(const step_buffers *b, const float *x, int32_t n_rows) {
-    return (source){.x = x, .n_rows = n_rows, .packed = b->packed};
-}
-
 /* The widest inner dimension that a plain MLP has here: dense layers and shared experts. */
 static int32_t widest_inner(const transformer_shape *s) {
     return s->inner > s->shared_inner ? s->inner : s->shared_inner;
-}
-
-static attention_args attention_of(const transformer_shape *s, const step_inputs *in,
-                                   int32_t n_rows, const step_buffers *b, kv_layer kv) {
-    return (attention_args){
-        .q = b->q,
-        .out = b->attended,
-        .seq = in->seq,
-        .visible_end = in->visible_end,
-        .tables = in->tables,
-        .kv = kv,
-        .n_rows = n_rows,
-        .n_keys_max = in->n_keys_max,
-        .n_heads = s->n_heads,
-        .n_kv_heads = s->n_kv_heads,
-        .head_dim = s->head_dim,
-        .scale = 1.0f / sqrtf((float)s->head_dim),
-    };
-}
-
-static route_args route_of(const transformer_shape *s, const moe_weights *moe,
-                           const step_inputs *in, int32_t n_rows, const step_buffers *b) {
-    return (route_args){
-        .x = b->normed,
-        .w = moe->router,
-        .bias = moe->router_bias,
-        .seq = in->seq,
-        .positions = in->positions,
-        .score = s->router_score,
-        .is_normalised = s->is_router_normalised,
-        .is_weight_biased = s->is_router_weight_biased,
-        .n_rows = n_rows,
-        .n_experts = s->n_experts,
-        .n_active = s->n_active,
-        .n_group = s->n_group,
-        .topk_group = s->topk_group,
-        .n_block_experts = s->n_block_experts,
-        .block_len = s->expert_block_len,
-        .scale = s->router_scale,
-        .ids = b->ids,
-        .weights = b->weights,
-    };
-}
-
-static experts_args experts_of(const transformer_shape *s, const moe_weights *moe, int32_t n_rows,
-                               const step_buffers *b) {
-    return (experts_args){
-        .x = b->normed,
-        .y = b->out,
-        .ids = b->ids,
-        .weights = b->weights,
-        .experts = moe->experts,
-        .n_rows = n_rows,
-        .n_active = s->n_active,
-        .n_experts = s->n_experts,
-    };
 }
 
 head_args forward_head(const transformer *t, const model_batch *batch, const step_buffers *b,
@@ -167,12 +89,12 @@ static size_t op_scratch_bytes(const transformer *t, device *dev, const model_ba
                                .n_keys_max = step_inputs_keys_max(batch)};
     memset(&none, 0, sizeof none);
     attention_args attention =
-        attention_of(s, &host_inputs, batch->n_rows, &none, (kv_layer){.keys = NULL});
+        layer_attention(s, &host_inputs, batch->n_rows, &none, (kv_layer){.keys = NULL});
     size_t n_bytes = ops->attention_scratch(dev, &attention);
     for (int32_t i = 0; i < s->n_layers; i++) {
         if (!t->layers[i].is_moe) continue;
-        route_args route = route_of(s, &t->layers[i].moe, &host_inputs, batch->n_rows, &none);
-        experts_args experts = experts_of(s, &t->layers[i].moe, batch->n_rows, &none);
+        route_args route = layer_route(s, &t->layers[i].moe, &host_inputs, batch->n_rows, &none);
+        experts_args experts = layer_experts(s, &t->layers[i].moe, batch->n_rows, &none);
         n_bytes = max_bytes(n_bytes, ops->route_scratch(dev, &route));
         n_bytes = max_bytes(n_bytes, ops->experts_scratch(dev, &experts));
         break; /* all expert layers have the same shape */
@@ -192,6 +114,12 @@ static size_t packed_bytes_of(const transformer *t, device *dev, int32_t n_rows)
     for (int i = 0; i < 3; i++)
         n_bytes = max_bytes(n_bytes, dev->ops->pack_scratch(dev, n_rows, widths[i]));
     return n_bytes;
+}
+
+/* What a gated product leaves for the next one. */
+static size_t packed_inner_bytes(const transformer *t, device *dev, int32_t n_rows) {
+    if (!dev->ops->linear_gated) return 0;
+    return dev->ops->pack_scratch(dev, n_rows, widest_inner(&t->shape));
 }
 
 size_t forward_lay_out(const transformer *t, device *dev, const model_batch *batch, arena *a,
@@ -219,6 +147,7 @@ size_t forward_lay_out(const transformer *t, device *dev, const model_batch *bat
         {(void **)&b->ids, n_rows, n_active * sizeof(int32_t)},
         {&b->op_scratch, op_scratch_bytes(t, dev, batch), 1},
         {&b->packed, t->has_packed ? packed_bytes_of(t, dev, batch->n_rows) : 0, 1},
+        {&b->packed_inner, t->has_packed ? packed_inner_bytes(t, dev, batch->n_rows) : 0, 1},
     };
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
         size_t n_bytes = arena_bytes(pieces[i].n, pieces[i].item_bytes);
@@ -246,86 +175,13 @@ um_status transformer_reserve(const transformer *t, device *dev, const model_bat
     return device_scratch_reserve(scratch, dev, place, host, err);
 }
 
-static um_status attention_block(const transformer *t, const layer_weights *layer, device *dev,
-                                 kv_layer kv, const model_batch *batch, const step_inputs *in,
-                                 const step_buffers *b) {
-    const transformer_shape *s = &t->shape;
-    const kernel_ops *ops = dev->ops;
-    int32_t n = batch->n_rows, head_dim = s->head_dim;
-    TRY(ops->rms_norm(dev, b->normed, b->x, layer->attn_norm, n, s->hidden, s->rms_eps));
-    source normed = source_of(b, b->normed, n);
-    TRY(project(dev, b->q, &normed, &layer->wq.w, layer->wq.bias));
-    TRY(project(dev, b->k, &normed, &layer->wk.w, layer->wk.bias));
-    TRY(project(dev, b->v, &normed, &layer->wv.w, layer->wv.bias));
-    if (layer->q_norm) {
-        TRY(ops->rms_norm(dev, b->q, b->q, layer->q_norm, n * s->n_heads, head_dim, s->rms_eps));
-        TRY(ops->rms_norm(dev, b->k, b->k, layer->k_norm, n * s->n_kv_heads, head_dim, s->rms_eps));
-    }
-    TRY(ops->rope(dev, b->q, in->positions, t->cosines, t->sines, n, s->n_heads, head_dim,
-                  s->rotary_dim));
-    TRY(ops->rope(dev, b->k, in->positions, t->cosines, t->sines, n, s->n_kv_heads, head_dim,
-                  s->rotary_dim));
-    TRY(ops->kv_write(dev, &kv, b->k, b->v, in->seq, in->positions, in->tables, n, s->n_kv_heads,
-                      head_dim));
-    attention_args attention = attention_of(s, in, n, b, kv);
-    TRY(ops->attention(dev, &attention, b->op_scratch));
-    source attended = source_of(b, b->attended, n);
-    TRY(project(dev, b->out, &attended, &layer->wo.w, layer->wo.bias));
-    return ops->add(dev, b->x, b->out, (size_t)n * (size_t)s->hidden);
-}
-
-/* x += mlp(normed), through gate, up and `to`, which is overwritten. */
-static um_status plain_mlp(const transformer_shape *s, const mlp_weights *mlp, device *dev,
-                           int32_t n, const step_buffers *b, float *to) {
-    const kernel_ops *ops = dev->ops;
-    source normed = source_of(b, b->normed, n), inner = source_of(b, b->gate, n);
-    TRY(project(dev, b->gate, &normed, &mlp->gate, NULL));
-    TRY(project(dev, b->up, &normed, &mlp->up, NULL));
-    TRY(ops->swiglu(dev, b->gate, b->gate, b->up, (size_t)n * (size_t)mlp->gate.n_out));
-    TRY(project(dev, to, &inner, &mlp->down, NULL));
-    return ops->add(dev, b->x, to, (size_t)n * (size_t)s->hidden);
-}
-
-/* Different experts among the ids of all rows. */
-static int32_t count_experts(const int32_t *ids, int32_t n_ids) {
-    int32_t n = 0;
-    for (int32_t i = 0; i < n_ids; i++) {
-        bool is_first = true;
-        for (int32_t j = 0; j < i && is_first; j++) is_first = ids[j] != ids[i];
-        n += is_first;
-    }
-    return n;
-}
-
-static um_status mlp_block(const transformer *t, const layer_weights *layer, device *dev,
-                           const model_batch *batch, const step_inputs *in, const step_buffers *b) {
-    const transformer_shape *s = &t->shape;
-    const kernel_ops *ops = dev->ops;
-    int32_t n = batch->n_rows;
-    TRY(ops->rms_norm(dev, b->normed, b->x, layer->mlp_norm, n, s->hidden, s->rms_eps));
-    if (!layer->is_moe) return plain_mlp(s, &layer->mlp, dev, n, b, b->out);
-    route_args route = route_of(s, &layer->moe, in, n, b);
-    TRY(ops->route(dev, &route, b->op_scratch));
-    if (batch->experts_touched) {
-        int32_t n_ids = n * s->n_active;
-        TRY(device_read(dev, b->host_ids, b->ids, (size_t)n_ids * sizeof(int32_t)));
-        batch->experts_touched[layer - t->layers] = count_experts(b->host_ids, n_ids);
-    }
-    experts_args experts = experts_of(s, &layer->moe, n, b);
-    TRY(ops->experts(dev, &experts, b->op_scratch));
-    TRY(ops->add(dev, b->x, b->out, (size_t)n * (size_t)s->hidden));
-    if (!layer->moe.shared.gate.data) return UM_OK;
-    return plain_mlp(s, &layer->moe.shared, dev, n, b, b->out);
-}
-
 um_status forward_layers(const transformer *t, device *dev, const kv_layer *kv,
                          const model_batch *batch, const step_inputs *in, const step_buffers *b) {
     const transformer_shape *s = &t->shape;
     const kernel_ops *ops = dev->ops;
     TRY(ops->embed(dev, b->x, &t->embedding, in->tokens, batch->n_rows));
     for (int32_t i = 0; i < s->n_layers; i++) {
-        TRY(attention_block(t, &t->layers[i], dev, kv[i], batch, in, b));
-        TRY(mlp_block(t, &t->layers[i], dev, batch, in, b));
+        TRY(layer_run(t, &t->layers[i], dev, kv[i], batch, in, b));
     }
     TRY(ops->gather(dev, b->out, b->x, in->scored, in->n_scored, s->hidden));
     return ops->rms_norm(dev, b->normed, b->out, t->final_norm, in->n_scored, s->hidden,

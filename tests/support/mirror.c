@@ -66,7 +66,9 @@ static size_t floats(int64_t n) {
 
 static matrix bring_matrix(mirror *m, const matrix *w) {
     matrix there = *w;
-    there.packed = NULL; /* twins are the CPU's */
+    there.packed = NULL;
+    if (w->form == FORM_TILE)
+        there.packed = bring(m, w->packed, packed_bytes(w->type, w->n_out, w->n_in));
     there.data = bring(m, w->data, dtype_size(w->type, (size_t)w->n_out * (size_t)w->n_in));
     return there;
 }
@@ -269,16 +271,20 @@ static size_t experts_scratch(const device *dev, const experts_args *args) {
 /* One weight of all experts, at an even distance. */
 static void bring_experts(mirror *m, const experts_args *a, mlp_weights *there, size_t offset) {
     const matrix *w = (const matrix *)(const void *)((const char *)a->experts + offset);
-    size_t n_bytes = dtype_size(w->type, (size_t)w->n_out * (size_t)w->n_in);
+    bool is_tile = w->form == FORM_TILE;
+    size_t n_bytes = is_tile ? packed_bytes(w->type, w->n_out, w->n_in)
+                             : dtype_size(w->type, (size_t)w->n_out * (size_t)w->n_in);
     size_t stride = (n_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     unsigned char *base = take(m, stride * (size_t)a->n_experts);
     for (int32_t e = 0; e < a->n_experts; e++) {
         w = (const matrix *)(const void *)((const char *)&a->experts[e] + offset);
         matrix *to = (matrix *)(void *)((char *)&there[e] + offset);
         *to = *w;
-        to->packed = NULL;
-        to->data = base + (size_t)e * stride;
-        assert_int_equal(device_write(m->real, base + (size_t)e * stride, w->data, n_bytes), UM_OK);
+        unsigned char *place = base + (size_t)e * stride;
+        to->packed = is_tile ? place : NULL;
+        to->data = is_tile ? NULL : place;
+        assert_int_equal(device_write(m->real, place, is_tile ? w->packed : w->data, n_bytes),
+                         UM_OK);
     }
 }
 

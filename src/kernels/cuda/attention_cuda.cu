@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attention over pages, and writes into them. A block brings a page into shared memory for many
+ * Attention over pages. A block brings a page into shared memory for many
  * queries of its head; a lane is a position while keys are read and a dimension while values are,
  * which is how a page lies in memory. Online softmax page by page, splits of CUDA_SPLIT positions
  * side by side; their states are merged in the order of positions. The order of all sums is fixed
@@ -13,64 +13,6 @@ enum { T_F32, T_BF16, T_INT8, DIM_MAX = 256, WARPS = 4 };
 static __device__ __forceinline__ char *part_of(void *base, const cuda_cache &c, int page,
                                                 int head) {
     return (char *)base + ((size_t)page * (size_t)c.n_kv_heads + (size_t)head) * c.part_bytes;
-}
-
-/* ---- Writes -----------------------------------------------------------------------------------
- */
-
-/* The CPU's scale of a row (cpu_rows.c), by a whole warp: maxima do not depend on the order. */
-static __device__ float int8_scale(const float *x, int n, float *inverse) {
-    float top = 0.0f, odd = 0.0f;
-    for (int d = threadIdx.x % 32; d < n; d += 32) {
-        if (!isfinite(x[d])) odd = 1.0f;
-        top = fmaxf(top, fabsf(x[d]));
-    }
-    top = warp_max(top);
-    odd = warp_max(odd);
-    float scale = __fdiv_rn(top, 127.0f);
-    *inverse = scale < FLT_MIN || odd > 0.0f ? 0.0f : __fdiv_rn(1.0f, scale);
-    if (odd > 0.0f) return __int_as_float(0x7FC00000);
-    return *inverse > 0.0f ? scale : 0.0f;
-}
-
-static __device__ int8_t to_int8(float x, float inverse) {
-    if (!(inverse > 0.0f)) return 0;
-    return (int8_t)(__float_as_uint(__fadd_rn(__fmul_rn(x, inverse), 12582912.0f)) & 0xFFu);
-}
-
-static __global__ void kv_write(cuda_cache c, const float *k, const float *v, const int32_t *seq,
-                                const int32_t *positions, const page_list *tables, int n_rows) {
-    int i = (int)(blockIdx.x * WARPS + threadIdx.x / 32), lane = threadIdx.x % 32;
-    if (i >= n_rows * c.n_kv_heads) return;
-    int row = i / c.n_kv_heads, head = i % c.n_kv_heads, dim = c.head_dim;
-    int position = positions[row], slot = position % PAGE_LEN;
-    int page = tables[seq[row]].pages[position / PAGE_LEN];
-    char *keys = part_of(c.keys, c, page, head), *values = part_of(c.values, c, page, head);
-    k += (size_t)i * (size_t)dim;
-    v += (size_t)i * (size_t)dim;
-    if (c.type == T_F32) {
-        for (int d = lane; d < dim; d += 32) {
-            ((float *)keys)[d * PAGE_LEN + slot] = k[d];
-            ((float *)values)[slot * dim + d] = v[d];
-        }
-    } else if (c.type == T_BF16) {
-        for (int d = lane; d < dim; d += 32) {
-            ((uint16_t *)keys)[(d / 2 * PAGE_LEN + slot) * 2 + d % 2] = to_bf16(k[d]);
-            ((uint16_t *)values)[(slot / 2 * dim + d) * 2 + slot % 2] = to_bf16(v[d]);
-        }
-        if (dim % 2 && lane == 0) ((uint16_t *)keys)[(dim / 2 * PAGE_LEN + slot) * 2 + 1] = 0;
-    } else {
-        float k_inverse, v_inverse;
-        float k_scale = int8_scale(k, dim, &k_inverse), v_scale = int8_scale(v, dim, &v_inverse);
-        for (int d = lane; d < dim; d += 32) {
-            ((int8_t *)keys)[d * PAGE_LEN + slot] = to_int8(k[d], k_inverse);
-            ((int8_t *)values)[slot * dim + d] = to_int8(v[d], v_inverse);
-        }
-        if (lane == 0) {
-            ((float *)(keys + (size_t)dim * PAGE_LEN))[slot] = k_scale;
-            ((float *)(values + (size_t)dim * PAGE_LEN))[slot] = v_scale;
-        }
-    }
 }
 
 /* ---- Attention --------------------------------------------------------------------------------
@@ -212,6 +154,8 @@ static __global__ void __launch_bounds__(WARPS * 32)
            const page_list *tables, int n_rows, int n_heads, int n_splits, float scale,
            float *states) {
     extern __shared__ uint4 shared[];
+    launch_dependents();
+    wait_for_launches_before();
     char *keys = (char *)shared, *values = keys + c.part_bytes;
     float *queries = (float *)(values + c.part_bytes);
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, dim = c.head_dim;
@@ -288,6 +232,8 @@ static __global__ void __launch_bounds__(WARPS * 32)
 /* One block a (row, head); a thread a dimension. */
 static __global__ void merge(float *out, const float *states, const int32_t *visible_end,
                              int n_heads, int n_splits, int dim) {
+    launch_dependents();
+    wait_for_launches_before();
     size_t i_query = blockIdx.x;
     int d = (int)threadIdx.x;
     int n = (visible_end[i_query / (size_t)n_heads] + CUDA_SPLIT - 1) / CUDA_SPLIT;
@@ -307,14 +253,6 @@ static __global__ void merge(float *out, const float *states, const int32_t *vis
 /* ---- Launchers --------------------------------------------------------------------------------
  */
 
-extern "C" void cuda_launch_kv_write(cudaStream_t stream, const cuda_cache *cache, const float *k,
-                                     const float *v, const int32_t *seq, const int32_t *positions,
-                                     const void *tables, int32_t n_rows) {
-    unsigned blocks = (unsigned)((n_rows * cache->n_kv_heads + WARPS - 1) / WARPS);
-    kv_write<<<blocks, WARPS * 32, 0, stream>>>(*cache, k, v, seq, positions,
-                                                (const page_list *)tables, n_rows);
-}
-
 template <int TYPE, int DIMS>
 static void launch(cudaStream_t stream, const cuda_cache &c, const float *q, const int32_t *seq,
                    const int32_t *visible_end, const page_list *tables, int n_rows, int n_heads,
@@ -325,8 +263,8 @@ static void launch(cudaStream_t stream, const cuda_cache &c, const float *q, con
               (unsigned)((n_queries + BLOCK_QUERIES - 1) / BLOCK_QUERIES));
     cudaFuncSetAttribute(attend<TYPE, DIMS>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          (int)n_bytes);
-    attend<TYPE, DIMS><<<grid, WARPS * 32, n_bytes, stream>>>(
-        c, q, seq, visible_end, tables, n_rows, n_heads, n_splits, scale, states);
+    launch_kernel(stream, grid, WARPS * 32, n_bytes, 1, attend<TYPE, DIMS>, c, q, seq, visible_end,
+                  tables, n_rows, n_heads, n_splits, scale, states);
 }
 
 extern "C" void cuda_launch_attention(cudaStream_t stream, const cuda_cache *cache, float *out,
@@ -347,7 +285,8 @@ extern "C" void cuda_launch_attention(cudaStream_t stream, const cuda_cache *cac
         else                             \
             CASE(TYPE, 8);               \
     } while (0)
-    if (n_splits > 0) {
+    if (n_splits > 0 && !cuda_launch_attention_mma(stream, cache, q, seq, visible_end, tables,
+                                                   n_rows, n_heads, n_splits, scale, states)) {
         if (cache->type == T_F32)
             DIM_CASES(T_F32);
         else if (cache->type == T_BF16)
@@ -357,6 +296,7 @@ extern "C" void cuda_launch_attention(cudaStream_t stream, const cuda_cache *cac
     }
 #undef DIM_CASES
 #undef CASE
-    merge<<<(unsigned)(n_rows * n_heads), (unsigned)((cache->head_dim + 31) / 32 * 32), 0,
-            stream>>>(out, states, visible_end, n_heads, n_splits, cache->head_dim);
+    launch_kernel(stream, (unsigned)(n_rows * n_heads),
+                  (unsigned)((cache->head_dim + 31) / 32 * 32), 0, 1, merge, out, states,
+                  visible_end, n_heads, n_splits, cache->head_dim);
 }

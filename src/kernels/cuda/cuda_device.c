@@ -185,6 +185,7 @@ static um_status open_gpu(cuda_device *cuda, um_error *err) {
         FAIL(UM_UNSUPPORTED, err,
              "device %s: expected a GPU of compute capability 8.0 or higher, found %d.%d",
              cuda->name, major, minor);
+    cuda->has_clusters = major >= 9;
     if (error == cudaSuccess) error = cudaSetDevice(i);
     if (error == cudaSuccess)
         error = cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking);
@@ -213,6 +214,7 @@ um_status cuda_open(int i_device, int n_threads, device **out, um_error *err) {
                           .tier = "cuda",
                           .name = cuda->name,
                           .has_bf16 = true,
+                          .has_panels = true,
                           .runs_ahead = true,
                           .pool = cuda->host->pool};
     *out = &cuda->base;

@@ -34,6 +34,7 @@ typedef struct cuda_device {
     device *host; /* owned: its pool and its kernels finish the head */
     char name[16];
     int i_device, n_multiprocessors;
+    bool has_clusters; /* of blocks */
     cudaStream_t stream;
     char fault[256]; /* of the driver, "" while all is well */
     /* Of the head, in the host's memory; they grow. */
@@ -50,9 +51,17 @@ static inline cuda_device *cuda_of(device *dev) {
     return (cuda_device *)dev;
 }
 
-/* Of packed bfloat16 activations: whole blocks of 8 rows. */
+/* Of packed activations: whole blocks of 8 rows, then the sums. */
 static inline size_t cuda_packed_bytes(size_t n_rows, size_t n_in) {
-    return round_up_64((n_rows + 7) / 8 * 8 * n_in * sizeof(uint16_t));
+    size_t n = (n_rows + 7) / 8 * 8 * n_in;
+    return round_up_64(n * sizeof(uint16_t) + n / 32 * sizeof(float));
+}
+
+/* The sums of n_rows packed rows; NULL where the form has none. */
+static inline float *cuda_packed_sums(packed_form form, const void *packed, int32_t n_rows,
+                                      int32_t n_in) {
+    size_t n = ((size_t)n_rows + 7) / 8 * 8 * (size_t)n_in;
+    return form == FORM_TILE ? (float *)((uintptr_t)packed + n * sizeof(uint16_t)) : NULL;
 }
 
 /* UM_OK, or UM_DEVICE and the driver's words in `fault`. */
@@ -67,6 +76,26 @@ um_status cuda_replay_gated(device *dev, const void *key, size_t n_bytes, device
                             bool *is_replayed);
 um_status cuda_replay_end(device *dev, um_status status);
 void cuda_graphs_destroy(cuda_device *cuda);
+
+/* cuda_products.c */
+const void *cuda_weight_of(const matrix *w);
+/* Plans and launches a product whose weights are like w: of its type, form and n_in. */
+void cuda_multiply(cuda_device *cuda, cuda_product *p, const matrix *w);
+um_status cuda_linear(device *dev, float *y, const float *x, const matrix *w, const float *bias,
+                      int32_t n_rows);
+size_t cuda_pack_scratch(const device *dev, int32_t n_rows, int32_t n_in);
+um_status cuda_pack_rows(device *dev, packed_form form, void *packed, const float *x,
+                         int32_t n_rows, int32_t n_in);
+um_status cuda_linear_packed(device *dev, float *y, const void *packed, const matrix *w,
+                             const float *bias, int32_t n_rows);
+um_status cuda_linear_shared(device *dev, const void *packed, const shared_product *products,
+                             int32_t n_products, int32_t n_rows);
+um_status cuda_linear_added(device *dev, float *y, const void *packed, const matrix *w,
+                            const float *bias, int32_t n_rows);
+um_status cuda_linear_gated(device *dev, packed_form form, void *inner, const void *packed,
+                            const matrix *gate, const matrix *up, int32_t n_rows);
+size_t cuda_experts_scratch(const device *dev, const experts_args *args);
+um_status cuda_experts(device *dev, const experts_args *args, void *scratch);
 
 um_status cuda_measure_limits(device *dev, device_limits *limits, um_error *err);
 size_t cuda_head_place_bytes(const device *dev, const head_args *args);

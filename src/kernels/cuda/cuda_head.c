@@ -73,7 +73,7 @@ static size_t lay_out(const head_args *a, size_t placed_bytes, unsigned char *ba
     size_t n = (size_t)(a->n_requests < CUDA_HEAD_REQUESTS ? a->n_requests : CUDA_HEAD_REQUESTS);
     size_t vocab = (size_t)a->w.n_out, n_tiles = (vocab + CUDA_HEAD_TILE - 1) / CUDA_HEAD_TILE;
     size_t n_rows = (size_t)a->n_rows, n_used = n_rows < 2 * n ? n_rows : 2 * n;
-    bool is_rounded = a->w.form == FORM_BF16;
+    bool is_rounded = a->w.form != FORM_FLOAT;
     bool is_any_stored = false, is_any_constrained = false;
     for (int32_t i = 0; i < a->n_requests; i++) {
         is_any_stored |= a->requests[i].logits || head_is_truncated(&a->requests[i]);
@@ -163,18 +163,15 @@ um_status cuda_head_place(device *dev, const head_args *a, void *placed) {
 
 static void multiply(cuda_device *cuda, const head_args *a, const head_scratch *s,
                      const cuda_head_inputs *in, int32_t n_used) {
-    bool is_rounded = a->w.form == FORM_BF16;
-    cuda_product p = {.y = s->logits,
-                      .x = is_rounded ? s->x : (const void *)a->x,
+    bool is_rounded = a->w.form != FORM_FLOAT;
+    cuda_product p = {.x = is_rounded ? s->x : (const void *)a->x,
+                      .x_sums = cuda_packed_sums(a->w.form, s->x, a->n_rows, a->w.n_in),
                       .x_rows = in->rows,
-                      .w = a->w.data,
+                      .parts = {{.w = cuda_weight_of(&a->w), .y = s->logits, .n_out = a->w.n_out}},
+                      .n_parts = 1,
                       .n_rows = n_used,
-                      .n_in = a->w.n_in,
-                      .n_out = a->w.n_out};
-    if (is_rounded)
-        cuda_launch_mma(cuda->stream, &p);
-    else
-        cuda_launch_product(cuda->stream, (int)a->w.type, &p);
+                      .n_in = a->w.n_in};
+    cuda_multiply(cuda, &p, &a->w);
 }
 
 /* Queues a chunk of n requests, whose rows are n_used. */
@@ -215,7 +212,8 @@ um_status cuda_head_placed(device *dev, const head_args *a, void *placed, void *
     head_scratch s;
     lay_out_placed(a, placed, &p);
     lay_out(a, 0, scratch, &s);
-    if (a->w.form == FORM_BF16) cuda_launch_pack(cuda->stream, s.x, a->x, a->n_rows, a->w.n_in);
+    if (a->w.form != FORM_FLOAT)
+        TRY(cuda_pack_rows(dev, a->w.form, s.x, a->x, a->n_rows, a->w.n_in));
     for (int32_t i = 0; i < chunks_of(a); i++) {
         int32_t n = chunk_length(a, i);
         TRY(run_chunk(cuda, a, &p, &s, i, n, n, scores));
@@ -284,7 +282,8 @@ um_status cuda_head(device *dev, const head_args *a, void *scratch) {
     lay_out_placed(a, s.placed, &p);
     TRY(cuda_head_place(dev, a, s.placed));
     lay_out_placed(a, cuda->placed, &host);
-    if (a->w.form == FORM_BF16) cuda_launch_pack(cuda->stream, s.x, a->x, a->n_rows, a->w.n_in);
+    if (a->w.form != FORM_FLOAT)
+        TRY(cuda_pack_rows(dev, a->w.form, s.x, a->x, a->n_rows, a->w.n_in));
     for (int32_t i = 0; i < chunks_of(a); i++) {
         int32_t n = chunk_length(a, i);
         TRY(write_allowed(dev, a, &s, i, n));

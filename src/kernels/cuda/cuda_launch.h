@@ -28,6 +28,10 @@ void cuda_launch_embed(cudaStream_t stream, int type, float *y, const void *tabl
                        const int32_t *tokens, int32_t n_rows, int32_t n_in);
 void cuda_launch_rms_norm(cudaStream_t stream, float *y, const float *x, const float *gain,
                           int32_t n_rows, int32_t dim, float eps);
+/* The same to packed activations, as cuda_launch_pack makes them, and to y where it is not NULL. */
+void cuda_launch_rms_norm_packed(cudaStream_t stream, float *y, uint16_t *packed, float *sums,
+                                 const float *x, const float *gain, int32_t n_rows, int32_t dim,
+                                 float eps);
 void cuda_launch_rope(cudaStream_t stream, float *x, const int32_t *positions, const float *cosines,
                       const float *sines, int32_t n_rows, int32_t n_heads, int32_t head_dim,
                       int32_t rotary_dim);
@@ -38,37 +42,60 @@ void cuda_launch_gather(cudaStream_t stream, float *y, const float *x, const int
                         int32_t n_rows, int32_t dim);
 /* To bfloat16, nearest, ties to even, in the order that cuda_launch_mma reads: blocks of 8 rows, in
  * them runs of 32 numbers, in these the rows side by side. y has room for whole blocks of rows;
- * n_in % 32 == 0. */
-void cuda_launch_pack(cudaStream_t stream, uint16_t *y, const float *x, int32_t n_rows,
+ * n_in % 32 == 0. sums NULL, or, for weights of block types: [rows in whole blocks, n_in / 32] in
+ * the same order, the sum of each run; the middle of each quad of y is swapped then. */
+void cuda_launch_pack(cudaStream_t stream, uint16_t *y, float *sums, const float *x, int32_t n_rows,
                       int32_t n_in);
 
 /* ---- product_cuda.cu, mma_cuda.cu ------------------------------------------------------------
  */
 
-/* y[r, o] = sum_i x[r, i] w[o, i] + bias[o]. With `first` there are n_groups weights, one behind
- * the other at w_stride bytes, and rows first[g] .. first[g + 1] - 1 of y are those of weight g;
- * row r of y then takes row x_rows[r] of x (x_rows NULL: r). */
-typedef struct cuda_product {
-    float *y;
-    const void *x; /* f32; for cuda_launch_mma as cuda_launch_pack writes it */
-    const int32_t *x_rows, *first;
+enum { CUDA_PARTS = 3 };
+
+/* A weight, and where its outputs go: y [n_rows, n_out]. */
+typedef struct cuda_weight {
     const void *w;
-    const float *bias;
+    const float *bias; /* or NULL */
+    float *y;
+    int32_t n_out;
+    int32_t first_block; /* of cuda_plan_product */
+} cuda_weight;
+
+/* y[r, o] = sum_i x[r, i] w[o, i] + bias[o], for n_parts weights of one type that read the same x.
+ * With `first` there are n_groups weights, one behind the other at w_stride bytes, and rows
+ * first[g] .. first[g + 1] - 1 of y are those of weight g; row r of y then takes row x_rows[r] of x
+ * (x_rows NULL: r).
+ * With `gated` the first part is a gate, w_up like it, and there is no y: gated is packed as
+ * cuda_launch_pack would do it with silu(gate) * up. */
+typedef struct cuda_product {
+    const void *x;       /* f32; for cuda_launch_mma as cuda_launch_pack writes it */
+    const float *x_sums; /* block types in cuda_launch_mma: its sums */
+    const int32_t *x_rows, *first;
+    cuda_weight parts[CUDA_PARTS];
+    const void *w_up;
+    uint16_t *gated;
+    float *gated_sums;
     size_t w_stride;
-    int32_t n_rows, n_in, n_out, n_groups;
+    int32_t n_parts, n_rows, n_in, n_groups;
+    bool is_added; /* to what y holds */
+    /* Of panels of block types (kernels/packed.h): bytes of one, and where in it scales are. */
+    uint32_t panel_bytes, scale_at, super_at;
+    int32_t n_blocks, n_splits; /* of cuda_plan_product */
 } cuda_product;
 
-/* Any type of weight, float32 activations, float32 sums. */
+/* Any type of weight, float32 activations, float32 sums; one part, not gated, not added. */
 void cuda_launch_product(cudaStream_t stream, int type, const cuda_product *p);
-/* Weights and activations of bfloat16, float32 sums on the tensor cores; n_in % 32 == 0, n_out % 16
- * == 0, 16-byte aligned. */
-void cuda_launch_mma(cudaStream_t stream, const cuda_product *p);
-/* y[r] = bfloat16 of silu(gate) * up, gate at p->w, up at w_up with the same stride; y is packed
- * activations of n_out numbers, n_out % 32 == 0. Otherwise as cuda_launch_mma. */
-void cuda_launch_mma_gated(cudaStream_t stream, const cuda_product *p, const void *w_up,
-                           uint16_t *y);
+/* Weights of bfloat16, n_out % 16 == 0, or of a block type in panels; activations of bfloat16,
+ * float32 sums on the tensor cores; n_in % 32 == 0, 16-byte aligned. Gated for a weight of a block
+ * type: n_out % 32 == 0. Without groups; planned before. */
+void cuda_launch_mma(cudaStream_t stream, int type, const cuda_product *p);
+/* How the product is cut, by the weights' shapes alone. has_clusters: of the device. */
+void cuda_plan_product(cuda_product *p, bool has_clusters);
+/* ---- mma_grouped_cuda.cu: the same with groups, one part, no bias, not planned. */
+void cuda_launch_mma_grouped(cudaStream_t stream, int type, const cuda_product *p);
 
-/* ---- attention_cuda.cu -----------------------------------------------------------------------
+/* ---- cache_cuda.cu, attention_cuda.cu
+ * -----------------------------------------------------------------------
  */
 
 /* Tables are [n_seqs] kv_table, whose pages are addresses of the device, too. */
@@ -83,6 +110,20 @@ void cuda_launch_kv_write(cudaStream_t stream, const cuda_cache *cache, const fl
                           const float *v, const int32_t *seq, const int32_t *positions,
                           const void *tables, int32_t n_rows);
 
+/* Norms (where the gains are there) and rotation of queries and keys, and the write of keys and
+ * values into their slots. k and v are only read; head_dim at most 256, rotary_dim even. */
+typedef struct cuda_rotate {
+    cuda_cache cache;
+    float *q;
+    const float *k, *v, *q_norm, *k_norm, *cosines, *sines;
+    const int32_t *seq, *positions;
+    const void *tables;
+    int32_t n_rows, n_heads, rotary_dim;
+    float eps;
+} cuda_rotate;
+
+void cuda_launch_rotate(cudaStream_t stream, const cuda_rotate *r);
+
 enum { CUDA_SPLIT = 64 }; /* positions of a split: a whole number of pages */
 
 /* states [n_rows, n_heads, n_splits, head_dim + 2]. head_dim at most 256. */
@@ -90,6 +131,13 @@ void cuda_launch_attention(cudaStream_t stream, const cuda_cache *cache, float *
                            const int32_t *seq, const int32_t *visible_end, const void *tables,
                            int32_t n_rows, int32_t n_heads, int32_t n_splits, float scale,
                            float *states);
+
+/* ---- attention_mma_cuda.cu: the states of the splits, on the tensor cores. False where these
+ * pages are not for them: bfloat16, head_dim 64 or 128. */
+bool cuda_launch_attention_mma(cudaStream_t stream, const cuda_cache *cache, const float *q,
+                               const int32_t *seq, const int32_t *visible_end, const void *tables,
+                               int32_t n_rows, int32_t n_heads, int32_t n_splits, float scale,
+                               float *states);
 
 /* ---- moe_cuda.cu -----------------------------------------------------------------------------
  */

@@ -38,6 +38,9 @@ static __device__ __forceinline__ float scaled(uint16_t d, uint16_t dmin, int sc
 #define WEIGHT_TYPES(X) \
     X(W_F32) X(W_F16) X(W_BF16) X(W_Q8_0) X(W_Q4_0) X(W_Q4_K) X(W_Q5_K) X(W_Q6_K)
 
+/* Those that mma_cuda.cu multiplies. */
+#define MMA_TYPES(X) X(W_BF16) X(W_Q8_0) X(W_Q4_0) X(W_Q4_K) X(W_Q5_K) X(W_Q6_K)
+
 template <int TYPE>
 static __device__ __forceinline__ float weight_at(const void *row, int i) {
     if (TYPE == W_F32) return ((const float *)row)[i];

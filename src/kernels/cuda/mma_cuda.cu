@@ -1,311 +1,174 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Products of bfloat16 weights with bfloat16 activations on the tensor cores, made for few rows,
- * where the time is that of reading the weights once: several chunks of them are on their way to
- * shared memory while others are multiplied.
+ * Products with activations in bfloat16 on the tensor cores, made for few rows, where the time is
+ * that of reading the weights once. mma.cuh says how weights become operands.
  *
- * An mma adds 16 numbers of k for 16 outputs and 8 rows. Which k stands in which slot does not
- * matter as long as both operands agree, so that a thread loads 8 neighbouring numbers of a row of
- * weights, and 8 of a row of activations, and feeds them to two mma: a chunk of 32 k.
+ * Every block reads the activations of its slice of k, for 32 rows as many bytes as 64 outputs of
+ * bfloat16 have: so that a block has 256 outputs, 32 a warp, and n_splits blocks, a cluster, have
+ * the same outputs and different slices of k. Weights come through a ring in shared memory, of
+ * which each warp reads what it has sent for itself; activations through two buffers that all
+ * warps share.
  *
- *   lane = 4 g + t:   w[o + g, 8t .. 8t+7], w[o + g + 8, 8t .. 8t+7]     A, two mma
- *                     x[r + g, 8t .. 8t+7]                               B, two mma
+ *   y = ((slice 0 + slice 1) + ..) + bias
  *
- * Activations are packed by 8 rows and chunk (packed_at): a tile of B is 512 bytes in a row, which
- * is what all blocks read at the same time.
+ * The weight's shape alone says how it is cut, and a column of an mma does not see the others: a
+ * row's result depends on nothing else.
  *
- * The warps of a block share the same outputs and split k: warp w takes chunks w, w + WARPS, ...,
- * and the WARPS partial sums are added in the order of the warps. That order is fixed by n_in, and
- * a column of an mma does not see the others: a row's result depends on nothing else.
+ * Weights do not depend on the kernels before: the ring is filled before those have ended.
  */
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/mma_block.cuh"
 
-enum { WARPS = 8, CHUNK = 32, N_TILES = 4, PASS_ROWS = 8 * N_TILES };
+enum { X_CHUNKS = 8 }; /* of a buffer of activations; at least a ring's stages but one */
 
-/* 16 bytes from memory to shared memory, past the registers and the first-level cache. */
-static __device__ __forceinline__ void copy_async(uint4 *to, const void *from) {
-    unsigned address = (unsigned)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(address), "l"(from));
+/* A buffer: operands [X_CHUNKS, N, 32 lanes] uint4, as they are packed; then the rows' sums
+ * [X_CHUNKS, N, 8]. */
+static constexpr __host__ __device__ int x_bytes(int n) {
+    return X_CHUNKS * n * (512 + 32);
 }
 
-static __device__ __forceinline__ void commit_copies() {
-    asm volatile("cp.async.commit_group;");
-}
-
-/* Waits for all groups of the thread's copies but the last N. */
+/* What a thread copies of each buffer: of one row, tile and quarter of a chunk, every 8 / N-th
+ * chunk. Rows beyond the end are the last one. */
 template <int N>
-static __device__ __forceinline__ void wait_copies() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
-}
-
-static __device__ __forceinline__ void mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2,
-                                           uint32_t a3, uint32_t b0, uint32_t b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-/* Where a warp's weights are: the lane's numbers of the first tile's first row in chunk 0, and how
- * far it is to the next tile, and to its row 8. */
-struct lane_weights {
-    const uint16_t *w;
-    ptrdiff_t tile;
-    uint32_t half;
-    int n_tiles; /* that are there: others are not read, and what comes of them is not stored */
+struct x_copier {
+    const uint16_t *from;
+    const float *sums;
+    int to, chunk; /* in the buffer */
 };
 
-/* Sends for a chunk's weights; an empty group where there is no such chunk. */
-template <int M_TILES>
-static __device__ __forceinline__ void send_for(uint4 *slot, const lane_weights &w, int chunk,
-                                                int n_chunks) {
-    if (chunk < n_chunks) {
+template <int N>
+static __device__ __forceinline__ x_copier<N> x_copier_of(const cuda_product &p, int r, int end) {
+    int lane = (int)threadIdx.x % 32, n = (int)threadIdx.x / 32 % N;
+    int row = min(r + 8 * n + lane / 4, end - 1);
+    size_t at = packed_at(p.x_rows ? p.x_rows[row] : row, 8 * (lane % 4), p.n_in);
+    return {(const uint16_t *)p.x + at, p.x_sums + at / CHUNK, n * 32 + lane,
+            (int)threadIdx.x / 32 / N};
+}
+
+/* Sends for the chunks [first, first + X_CHUNKS) before end. */
+template <int TYPE, int N>
+static __device__ __forceinline__ void send_for_x(char *buffer, const x_copier<N> &x, int first,
+                                                  int end) {
 #pragma unroll
-        for (int m = 0; m < M_TILES; m++) {
-            if (m >= w.n_tiles) break;
-            const uint16_t *from = w.w + m * w.tile + chunk * CHUNK;
-            copy_async(slot + (2 * m) * 32, from);
-            copy_async(slot + (2 * m + 1) * 32, from + w.half);
-        }
+    for (int k = 0; k < N; k++) {
+        int i = x.chunk + k * (WARPS / N), chunk = first + i;
+        if (chunk >= end) break;
+        copy_async<16>((uint4 *)buffer + i * N * 32 + x.to, x.from + (size_t)chunk * 256);
+        if (has_least(TYPE) && x.to % 4 == 0)
+            copy_async<4>((float *)(buffer + X_CHUNKS * N * 512) + i * N * 8 + x.to / 4,
+                          x.sums + (size_t)chunk * 8);
     }
+}
+
+template <int TYPE, int N>
+static __device__ __forceinline__ void read_x(chunk_x<N> *x, const char *buffer, int i) {
+    int lane = (int)threadIdx.x % 32;
+    const float *sums = (const float *)(buffer + X_CHUNKS * N * 512) + i * N * 8 + lane % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+        x->b[n] = ((const uint4 *)buffer)[(i * N + n) * 32 + lane];
+        if (has_least(TYPE)) x->sums[n] = *(const float2 *)(sums + n * 8);
+    }
+}
+
+/* Adds the chunks of a slice, for N tiles of rows from r on. The ring was filled, a group of copies
+ * for each slot but one. */
+template <int TYPE, int N>
+static __device__ __forceinline__ void add_chunks(float acc[2][N][4], char *ring, char *buffers,
+                                                  const lane_source &w, const cuda_product &p,
+                                                  const chunk_range &c, int r, int end) {
+    constexpr int stages = stages_of(TYPE), bytes = slot_bytes(TYPE);
+    x_copier<N> copier = x_copier_of<N>(p, r, end);
+    int slot = 0, next = stages - 1, n = c.end - c.first;
+    char *now = buffers, *later = buffers + x_bytes(N);
+    send_for_x<TYPE>(now, copier, c.first, c.end);
     commit_copies();
-}
-
-static __device__ __forceinline__ void load_x(uint4 b[N_TILES], const uint16_t *x,
-                                              const uint32_t x_at[N_TILES], int chunk, int n_chunks,
-                                              int n_row_tiles) {
-    if (chunk >= n_chunks) return;
-#pragma unroll
-    for (int n = 0; n < N_TILES; n++)
-        if (n < n_row_tiles) b[n] = *(const uint4 *)(x + x_at[n] + (uint32_t)chunk * 8 * CHUNK);
-}
-
-template <int M_TILES>
-static __device__ __forceinline__ void multiply(float c[M_TILES][N_TILES][4], const uint4 *slot,
-                                                const uint4 b[N_TILES], int n_row_tiles) {
-#pragma unroll
-    for (int m = 0; m < M_TILES; m++) {
-        const uint4 lo = slot[(2 * m) * 32], hi = slot[(2 * m + 1) * 32];
-#pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-            if (n >= n_row_tiles) break;
-            mma(c[m][n], lo.x, hi.x, lo.y, hi.y, b[n].x, b[n].y);
-            mma(c[m][n], lo.z, hi.z, lo.w, hi.w, b[n].z, b[n].w);
+    wait_copies<0>();
+    for (int first = 0; first < n; first += X_CHUNKS) {
+        wait_copies<stages - 2>();
+        __syncthreads(); /* what was sent for is there, what was read may go */
+        send_for_x<TYPE>(later, copier, c.first + first + X_CHUNKS, c.end);
+#pragma unroll 2
+        for (int i = 0; i < min(n - first, (int)X_CHUNKS); i++) {
+            chunk_x<N> x;
+            wait_copies<stages - 2>();
+            send_for<TYPE>(ring + next * bytes, w, c.first + first + i + stages - 1, c.end);
+            read_x<TYPE>(&x, now, i);
+            multiply<TYPE>(acc, ring + slot * bytes, x);
+            slot = slot + 1 < stages ? slot + 1 : 0;
+            next = next + 1 < stages ? next + 1 : 0;
         }
-    }
-}
-
-/* Adds the chunks k_warp, k_warp + K_WARPS, ... for M_TILES tiles of 16 outputs and up to PASS_ROWS
- * rows. Weights come through a ring of STAGES slots in shared memory, of which each lane reads only
- * what it has sent for itself; activations are a chunk ahead in registers. ring: the lane's. */
-template <int M_TILES, int STAGES, int K_WARPS>
-static __device__ __forceinline__ void add_chunks(float c[M_TILES][N_TILES][4], uint4 *ring,
-                                                  const lane_weights &w, const uint16_t *x,
-                                                  const uint32_t x_at[N_TILES], int n_in,
-                                                  int k_warp, int n_row_tiles) {
-    enum { SLOT = 2 * M_TILES * 32 };
-    int n_chunks = n_in / CHUNK;
-    uint4 even[N_TILES] = {}, odd[N_TILES] = {};
-#pragma unroll
-    for (int s = 0; s < STAGES - 1; s++)
-        send_for<M_TILES>(ring + s * SLOT, w, k_warp + s * K_WARPS, n_chunks);
-    load_x(even, x, x_at, k_warp, n_chunks, n_row_tiles);
-    /* Two chunks a round, so that the registers of activations have fixed names; STAGES is even. */
-    int slot = 0;
-    for (int at = k_warp; at < n_chunks; at += 2 * K_WARPS) {
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            int chunk = at + half * K_WARPS;
-            wait_copies<STAGES - 2>();
-            load_x(half ? even : odd, x, x_at, chunk + K_WARPS, n_chunks, n_row_tiles);
-            if (chunk < n_chunks)
-                multiply<M_TILES>(c, ring + (slot + half) * SLOT, half ? odd : even, n_row_tiles);
-            int next = (slot + half + STAGES - 1) % STAGES;
-            send_for<M_TILES>(ring + next * SLOT, w, chunk + (STAGES - 1) * K_WARPS, n_chunks);
-        }
-        slot = (slot + 2) % STAGES;
+        char *read = now;
+        now = later;
+        later = read;
     }
     wait_copies<0>();
 }
 
-/* Sums of a block's warps, tile by tile of 16 outputs: [WARPS, PASS_ROWS, 16 + 1]. */
-enum { SUM_STRIDE = 17 };
-typedef float warp_sums[WARPS][PASS_ROWS][SUM_STRIDE];
-
-/* Shared memory is the warps' rings [WARPS, STAGES, 2 M_TILES, 32 lanes], and after them the sums.
- */
-static constexpr size_t ring_bytes(int m_tiles, int stages) {
-    return (size_t)WARPS * (size_t)stages * 2 * (size_t)m_tiles * 32 * sizeof(uint4);
+template <int TYPE, int N>
+static __device__ __forceinline__ void sum_chunks(char *shared, const lane_source &w,
+                                                  const cuda_product &p, const chunk_range &c,
+                                                  int r, int end) {
+    float acc[2][N][4] = {};
+    int warp = (int)threadIdx.x / 32;
+    add_chunks<TYPE>(acc, shared + warp * ring_bytes(TYPE), shared + WARPS * ring_bytes(TYPE), w, p,
+                     c, r, end);
+    __syncthreads(); /* the sums take the rings' place */
+    store_sums<TYPE>((float *)shared, acc, warp, sum_stride(WARPS));
 }
 
-static constexpr size_t shared_bytes(int m_tiles, int stages) {
-    size_t ring = ring_bytes(m_tiles, stages);
-    return ring > sizeof(warp_sums) ? ring : sizeof(warp_sums);
-}
+/* Blocks: outputs by n_splits slices of k; tiles of rows. */
+template <int TYPE, bool IS_GATED>
+static __global__ void __launch_bounds__(THREADS, 2)
+    product(const __grid_constant__ cuda_product p) {
+    extern __shared__ uint4 memory[];
+    char *shared = (char *)memory;
+    int warp = (int)threadIdx.x / 32, n_chunks = p.n_in / CHUNK;
+    int rank = (int)blockIdx.x % p.n_splits, block = (int)blockIdx.x / p.n_splits, i_part = 0;
+    int r = (int)blockIdx.y * PASS_ROWS, end = min(p.n_rows, r + PASS_ROWS), n = end - r;
+    while (i_part + 1 < p.n_parts && block >= p.parts[i_part + 1].first_block) i_part++;
+    const cuda_weight &part = p.parts[i_part];
+    block -= part.first_block;
+    lane_source source = warp_source<TYPE, IS_GATED>(p, part, 0, block * WARPS + warp);
+    chunk_range chunks = {rank * n_chunks / p.n_splits, 1, (rank + 1) * n_chunks / p.n_splits};
 
-static __device__ __forceinline__ uint4 *lane_ring(uint4 *shared, int m_tiles, int stages) {
-    return shared + (size_t)(threadIdx.x / 32) * (size_t)(stages * 2 * m_tiles * 32) +
-           threadIdx.x % 32;
-}
-
-static __device__ __forceinline__ void store_sums(warp_sums sums, float c[N_TILES][4]) {
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-#pragma unroll
-    for (int n = 0; n < N_TILES; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) sums[warp][8 * n + 2 * t + i % 2][g + 8 * (i / 2)] = c[n][i];
-}
-
-/* Of the warps first, first + 1, ...: one tile's parts of k. */
-template <int K_WARPS>
-static __device__ __forceinline__ float total(warp_sums sums, int first, int row, int out) {
-    float sum = sums[first][row][out];
-#pragma unroll
-    for (int w = 1; w < K_WARPS; w++) sum += sums[first + w][row][out];
-    return sum;
-}
-
-/* The rows of a weight: all, or a group's. */
-static __device__ __forceinline__ void rows_of(const cuda_product &p, int group, int *begin,
-                                               int *end) {
-    *begin = p.first ? p.first[group] : 0;
-    *end = p.first ? p.first[group + 1] : p.n_rows;
-}
-
-/* Where the lane's part of each tile's row begins. Beyond the end: computed and not stored. */
-static __device__ __forceinline__ void x_rows_of(const cuda_product &p, int r, int end,
-                                                 uint32_t x_at[N_TILES]) {
-    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-#pragma unroll
-    for (int n = 0; n < N_TILES; n++) {
-        int row = min(r + 8 * n + g, end - 1);
-        x_at[n] = (uint32_t)packed_at(p.x_rows ? p.x_rows[row] : row, 8 * t, p.n_in);
-    }
-}
-
-static __device__ __forceinline__ lane_weights lane_weights_of(const uint16_t *w, int n_in,
-                                                               ptrdiff_t tile, int n_tiles) {
-    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    return {w + (size_t)g * (size_t)n_in + 8 * t, tile, 8u * (uint32_t)n_in, n_tiles};
-}
-
-/* M_WARPS groups of K_WARPS warps: groups have different outputs and read the same activations. */
-template <int M_TILES, int STAGES, int M_WARPS>
-static __global__ void __launch_bounds__(WARPS * 32, 2) product(cuda_product p) {
-    enum { K_WARPS = WARPS / M_WARPS, OUTS = 16 * M_TILES * M_WARPS };
-    extern __shared__ uint4 shared[];
-    warp_sums &sums = *(warp_sums *)shared;
-    uint4 *ring = lane_ring(shared, M_TILES, STAGES);
-    int warp = threadIdx.x / 32, k_warp = warp % K_WARPS, m_warp = warp / K_WARPS;
-    int begin, end, group = (int)blockIdx.z;
-    int block_out = (int)blockIdx.x * OUTS, warp_out = block_out + 16 * M_TILES * m_warp;
-    rows_of(p, group, &begin, &end);
-    const uint16_t *base = (const uint16_t *)((const char *)p.w + (size_t)group * p.w_stride);
-    const uint16_t *x = (const uint16_t *)p.x;
-    lane_weights w = lane_weights_of(base + (size_t)warp_out * (size_t)p.n_in, p.n_in,
-                                     16 * (ptrdiff_t)p.n_in, (p.n_out - warp_out) / 16);
-    for (int r = begin + (int)blockIdx.y * PASS_ROWS; r < end; r += (int)gridDim.y * PASS_ROWS) {
-        float c[M_TILES][N_TILES][4] = {};
-        uint32_t x_at[N_TILES];
-        int n = min(end - r, (int)PASS_ROWS);
-        x_rows_of(p, r, end, x_at);
-        add_chunks<M_TILES, STAGES, K_WARPS>(c, ring, w, x, x_at, p.n_in, k_warp, (n + 7) / 8);
-#pragma unroll
-        for (int m = 0; m < M_TILES; m++) {
-            __syncthreads();
-            store_sums(sums, c[m]);
-            __syncthreads();
-            for (int i = (int)threadIdx.x; i < 16 * M_WARPS * n; i += WARPS * 32) {
-                int out = i % 16, group_of = i / 16 % M_WARPS, row = i / (16 * M_WARPS);
-                int o = block_out + 16 * (M_TILES * group_of + m) + out;
-                if (o >= p.n_out) continue;
-                float sum = total<K_WARPS>(sums, group_of * K_WARPS, row, out);
-                p.y[(size_t)(r + row) * (size_t)p.n_out + (size_t)o] =
-                    p.bias ? sum + p.bias[o] : sum;
-            }
-        }
-        __syncthreads(); /* before the ring is filled again */
-    }
-}
-
-template <int STAGES>
-static __global__ void __launch_bounds__(WARPS * 32, 2)
-    gated(cuda_product p, const void *w_up, uint16_t *y) {
-    enum { OWN = 16 * PASS_ROWS / (WARPS * 32) };
-    extern __shared__ uint4 shared[];
-    warp_sums &sums = *(warp_sums *)shared;
-    uint4 *ring = lane_ring(shared, 2, STAGES);
-    int begin, end, group = (int)blockIdx.z, first_out = (int)blockIdx.x * 16;
-    rows_of(p, group, &begin, &end);
-    size_t from = (size_t)group * p.w_stride;
-    const uint16_t *gate_w =
-        (const uint16_t *)((const char *)p.w + from) + (size_t)first_out * (size_t)p.n_in;
-    lane_weights w =
-        lane_weights_of(gate_w, p.n_in, (const uint16_t *)w_up - (const uint16_t *)p.w, 2);
-    for (int r = begin + (int)blockIdx.y * PASS_ROWS; r < end; r += (int)gridDim.y * PASS_ROWS) {
-        float c[2][N_TILES][4] = {}, gates[OWN];
-        uint32_t x_at[N_TILES];
-        int n = min(end - r, (int)PASS_ROWS);
-        x_rows_of(p, r, end, x_at);
-        add_chunks<2, STAGES, WARPS>(c, ring, w, (const uint16_t *)p.x, x_at, p.n_in,
-                                     threadIdx.x / 32, (n + 7) / 8);
-        __syncthreads();
-        store_sums(sums, c[0]);
-        __syncthreads();
-#pragma unroll
-        for (int k = 0; k < OWN; k++) {
-            int i = (int)threadIdx.x + k * WARPS * 32;
-            gates[k] = total<WARPS>(sums, 0, i / 16, i % 16);
-        }
-        __syncthreads();
-        store_sums(sums, c[1]);
-        __syncthreads();
-#pragma unroll
-        for (int k = 0; k < OWN; k++) {
-            int i = (int)threadIdx.x + k * WARPS * 32, row = i / 16;
-            if (row >= n) continue;
-            float up = total<WARPS>(sums, 0, row, i % 16), gate = gates[k];
-            y[packed_at(r + row, first_out + i % 16, p.n_out)] =
-                to_bf16(gate / (1.0f + expf(-gate)) * up);
-        }
-        __syncthreads(); /* before the ring is filled again */
-    }
-}
-
-static unsigned row_tiles(const cuda_product *p) {
-    return p->first ? 1u : (unsigned)((p->n_rows + PASS_ROWS - 1) / PASS_ROWS);
-}
-
-/* How a block is cut depends on the weight's shape alone. The choices were the fastest on an H100
- * at 32 rows, of weights of LLaDA-8B and LLaDA2.0-mini. */
-template <int M_TILES, int STAGES, int M_WARPS>
-static void launch(cudaStream_t stream, const cuda_product *p) {
-    int outs = 16 * M_TILES * M_WARPS;
-    size_t n_bytes = shared_bytes(M_TILES, STAGES);
-    dim3 grid((unsigned)((p->n_out + outs - 1) / outs), row_tiles(p),
-              (unsigned)(p->first ? p->n_groups : 1));
-    cudaFuncSetAttribute(product<M_TILES, STAGES, M_WARPS>,
-                         cudaFuncAttributeMaxDynamicSharedMemorySize, (int)n_bytes);
-    product<M_TILES, STAGES, M_WARPS><<<grid, WARPS * 32, n_bytes, stream>>>(*p);
-}
-
-extern "C" void cuda_launch_mma(cudaStream_t stream, const cuda_product *p) {
-    if (p->first) /* few rows a weight: activations are no load */
-        launch<2, 4, 4>(stream, p);
-    else if (p->n_out >= 8192)
-        launch<2, 4, 2>(stream, p);
-    else if (p->n_out > 4096 || p->n_rows > PASS_ROWS)
-        launch<2, 4, 1>(stream, p);
+    launch_dependents();
+    fill_ring<TYPE>(shared + warp * ring_bytes(TYPE), source, chunks);
+    wait_for_launches_before();
+    if (n <= 8)
+        sum_chunks<TYPE, 1>(shared, source, p, chunks, r, end);
+    else if (n <= 16)
+        sum_chunks<TYPE, 2>(shared, source, p, chunks, r, end);
     else
-        launch<1, 8, 1>(stream, p);
+        sum_chunks<TYPE, N_TILES>(shared, source, p, chunks, r, end);
+    if (p.n_splits > 1)
+        cluster_sync();
+    else
+        __syncthreads();
+    store_rows<WARPS, IS_GATED>(p, part, (const float *)shared,
+                                (IS_GATED ? PANEL : WARP_OUTS) * WARPS * block, rank, r, n);
+    if (p.n_splits > 1) cluster_sync(); /* the others read what this block has */
 }
 
-extern "C" void cuda_launch_mma_gated(cudaStream_t stream, const cuda_product *p, const void *w_up,
-                                      uint16_t *y) {
-    enum { STAGES = 4 };
-    size_t n_bytes = shared_bytes(2, STAGES);
-    dim3 grid((unsigned)(p->n_out / 16), row_tiles(p), (unsigned)(p->first ? p->n_groups : 1));
-    cudaFuncSetAttribute(gated<STAGES>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)n_bytes);
-    gated<STAGES><<<grid, WARPS * 32, n_bytes, stream>>>(*p, w_up, y);
+template <int TYPE, bool IS_GATED>
+static void launch(cudaStream_t stream, const cuda_product *p) {
+    constexpr int rings = WARPS * ring_bytes(TYPE) + 2 * x_bytes(N_TILES);
+    constexpr int n_bytes = rings > sum_bytes(WARPS) ? rings : sum_bytes(WARPS);
+    static_assert(stages_of(TYPE) - 1 <= X_CHUNKS, "activations are there in time");
+    dim3 grid((unsigned)(p->n_blocks * p->n_splits),
+              (unsigned)((p->n_rows + PASS_ROWS - 1) / PASS_ROWS));
+    cudaFuncSetAttribute(product<TYPE, IS_GATED>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         n_bytes);
+    launch_kernel(stream, grid, THREADS, n_bytes, p->n_splits, product<TYPE, IS_GATED>, *p);
+}
+
+extern "C" void cuda_launch_mma(cudaStream_t stream, int type, const cuda_product *p) {
+#define CASE(TYPE)                          \
+    case TYPE:                              \
+        if (p->gated)                       \
+            launch<TYPE, true>(stream, p);  \
+        else                                \
+            launch<TYPE, false>(stream, p); \
+        break;
+    switch (type) { MMA_TYPES(CASE) }
+#undef CASE
 }

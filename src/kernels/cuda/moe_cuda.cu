@@ -49,6 +49,8 @@ static __device__ float block_reduce(float x, float *parts, bool is_max) {
 }
 
 static __global__ void score(cuda_route r) {
+    launch_dependents();
+    wait_for_launches_before();
     extern __shared__ float shared[]; /* group scores [n_group], then whether they stay */
     __shared__ float parts[32];
     float *scores = r.scores + (size_t)blockIdx.x * (size_t)r.n_experts;
@@ -108,6 +110,8 @@ static __device__ __forceinline__ bool is_same_block(const cuda_route &r, int a,
 
 /* Which experts stay in row blockIdx.x's block: every row finds it for itself. */
 static __global__ void choose_block(cuda_route r) {
+    launch_dependents();
+    wait_for_launches_before();
     int row = (int)blockIdx.x;
     size_t at = (size_t)row * (size_t)r.n_experts;
     float *best = r.block_best + at;
@@ -134,6 +138,8 @@ static __global__ void choose_block(cuda_route r) {
 
 /* Drops what does not stay; where groups leave the row too few, they are forgotten. */
 static __global__ void cut_row(cuda_route r) {
+    launch_dependents();
+    wait_for_launches_before();
     __shared__ int n_left;
     size_t at = (size_t)blockIdx.x * (size_t)r.n_experts;
     const unsigned char *stays = r.stays + at;
@@ -155,6 +161,8 @@ static __global__ void cut_row(cuda_route r) {
 
 /* One warp a row. */
 static __global__ void choose(cuda_route r) {
+    launch_dependents();
+    wait_for_launches_before();
     extern __shared__ unsigned char taken[];
     int lane = (int)threadIdx.x;
     size_t at = (size_t)blockIdx.x * (size_t)r.n_experts;
@@ -186,6 +194,8 @@ static __global__ void choose(cuda_route r) {
  * it. */
 static __global__ void sort_slots(const int32_t *ids, int32_t *first, int32_t *row_of,
                                   int32_t *place_of, int n_slots, int n_active, int n_experts) {
+    launch_dependents();
+    wait_for_launches_before();
     extern __shared__ int counts[]; /* [n_experts] */
     for (int e = (int)threadIdx.x; e < n_experts; e += (int)blockDim.x) counts[e] = 0;
     __syncthreads();
@@ -217,6 +227,8 @@ static __global__ void sort_slots(const int32_t *ids, int32_t *first, int32_t *r
 
 static __global__ void combine(float *y, const float *down, const float *weights,
                                const int32_t *place_of, int n_active, int hidden) {
+    launch_dependents();
+    wait_for_launches_before();
     int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     size_t row = blockIdx.y;
     if (i >= hidden) return;
@@ -230,24 +242,25 @@ static __global__ void combine(float *y, const float *down, const float *weights
 
 extern "C" void cuda_launch_route(cudaStream_t stream, const cuda_route *r) {
     unsigned rows = (unsigned)r->n_rows;
-    score<<<rows, THREADS, (size_t)r->n_group * 5, stream>>>(*r);
+    launch_kernel(stream, rows, THREADS, (size_t)r->n_group * 5, 1, score, *r);
     if (r->n_block_experts) {
-        choose_block<<<rows, THREADS, 0, stream>>>(*r);
-        cut_row<<<rows, THREADS, 0, stream>>>(*r);
+        launch_kernel(stream, rows, THREADS, 0, 1, choose_block, *r);
+        launch_kernel(stream, rows, THREADS, 0, 1, cut_row, *r);
     }
-    choose<<<rows, 32, (size_t)r->n_experts, stream>>>(*r);
+    launch_kernel(stream, rows, 32, (size_t)r->n_experts, 1, choose, *r);
 }
 
 extern "C" void cuda_launch_sort(cudaStream_t stream, const int32_t *ids, int32_t *first,
                                  int32_t *row_of, int32_t *place_of, int32_t n_slots,
                                  int32_t n_active, int32_t n_experts) {
-    sort_slots<<<1, 1024, (size_t)n_experts * sizeof(int), stream>>>(ids, first, row_of, place_of,
-                                                                     n_slots, n_active, n_experts);
+    launch_kernel(stream, 1, 1024, (size_t)n_experts * sizeof(int), 1, sort_slots, ids, first,
+                  row_of, place_of, n_slots, n_active, n_experts);
 }
 
 extern "C" void cuda_launch_combine(cudaStream_t stream, float *y, const float *down,
                                     const float *weights, const int32_t *place_of, int32_t n_rows,
                                     int32_t n_active, int32_t hidden) {
     dim3 grid((unsigned)((hidden + THREADS - 1) / THREADS), (unsigned)n_rows);
-    combine<<<grid, THREADS, 0, stream>>>(y, down, weights, place_of, n_active, hidden);
+    launch_kernel(stream, grid, THREADS, 0, 1, combine, y, down, weights, place_of, n_active,
+                  hidden);
 }
