@@ -226,6 +226,7 @@ static um_status run_to_end(um_engine *engine, um_request *request) {
  * on the same engine gets the right answer. */
 static void test_no_memory(void **state) {
     (void)state;
+    um_engine_options options;
     const fold_case *c = &cases[1];
     int32_t prompt[PROMPT_MAX];
     um_request_options o;
@@ -233,13 +234,18 @@ static void test_no_memory(void **state) {
     recording good, again;
     uint64_t n = 0, n_allocations = 0;
     int n_failed = 0;
-    um_engine *engine = recording_open(c->model, 2, CACHE_TOKENS);
+    um_engine_options_init(&options);
+    options.directory = c->model;
+    options.n_threads = 2;
+    options.cache_tokens = CACHE_TOKENS;
+    options.ahead = UM_AHEAD_OFF; /* without memory for them, steps are made one by one */
+    um_engine *engine = recording_open_with(&options);
     make_options(engine, c, UM_FOLD_AUTO, prompt, &o);
     recording_run(engine, &o, 1, &good);
     um_engine_close(&engine);
     do {
         um_request *request = NULL;
-        engine = recording_open(c->model, 2, CACHE_TOKENS);
+        engine = recording_open_with(&options);
         assert_int_equal(um_request_create(engine, &o, &request, &err), UM_OK);
         memory_fault_at(++n, 0);
         um_status status = run_to_end(engine, request);
