@@ -171,9 +171,15 @@ um_status transformer_read_packed(transformer *t, device *dev, const char *path,
     size_t total;
     TRY(begin(t, dev, &total, err));
     if (total > 0) return pack_cache_read(path, key, t, dev, progress, user, is_read, err);
-    um_error_set(err, UM_INVALID,
-                 "pack_cache: expected weights of a block type (q8_0, q4_k ...); this model has "
-                 "none that are packed");
+    if (dev->has_int8)
+        um_error_set(err, UM_INVALID,
+                     "pack_cache: expected weights of a block type (q8_0, q4_k ...); this model "
+                     "has none that are packed");
+    else
+        um_error_set(err, UM_INVALID,
+                     "pack_cache: expected the device cpu, found %s, which takes weights packed "
+                     "one by one as they are copied",
+                     dev->name);
     um_error_at(err, "pack_cache", -1);
     return UM_INVALID;
 }
