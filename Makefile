@@ -41,10 +41,11 @@ check: deps
 # nowhere either (seen once, in two minutes); its files are compared over numbers of threads instead.
 # The last ones take minutes there and bring no threads of their own to the pool's, which test_invariance,
 # test_host_threads and the server's load drive; once, all of them ran without a finding (test_constraint in 14 minutes).
-ONE_THREAD := ^(replay_.*|cli_test_(usage|tokenize|watch|quantize|constraint|svg|bench|pack_cache|policy|run)|$\
-    server_test_(routes|turns|tls|packaging|malformed)|test_.*_ahead|test_(constraint|logit_rules|schedule|torture|head|$\
-    policy_traces|decide|suffix|fused|panels|canvas|chat_template|detokenizer|dtype|families|family_configs|hf_config|jinja|$\
-    policy|policy_draws|json_schema|partial_fill|prefix_index|choice|safetensors|tensor_catalog|tokenizer|tokenizer_errors))$$
+ONE_THREAD := ^(replay_.*|cli_test_(usage|tokenize|watch|quantize|constraint|svg|bench|pack_cache|policy|run|score)|$\
+    server_test_(routes|turns|tls|packaging|malformed)|test_(.*_)?ahead|test_(constraint|logit_rules|schedule|torture|$\
+    head|plugin|attention|score|score_invariance|policy_traces|decide|suffix|fused|panels|canvas|chat_template|detokenizer|$\
+    dtype|families|family_configs|hf_config|jinja|policy|policy_draws|json_schema|partial_fill|prefix_index|choice|$\
+    safetensors|tensor_catalog|tokenizer|tokenizer_errors))$$
 
 # The suite twice more: memory and undefined behaviour, then data races.
 check-sanitizers: deps
