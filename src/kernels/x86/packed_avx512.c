@@ -204,10 +204,14 @@ INLINE void tile_of(const packed_tile *t, dtype type, const int n_rows) {
             tile_of(t, type, 16);                     \
         else if (t->n_rows > 8)                       \
             tile_of(t, type, 12);                     \
-        else if (t->n_rows > 6)                       \
+        else if (t->n_rows > 7)                       \
             tile_of(t, type, 8);                      \
-        else if (t->n_rows > 4)                       \
+        else if (t->n_rows > 6)                       \
+            tile_of(t, type, 7);                      \
+        else if (t->n_rows > 5)                       \
             tile_of(t, type, 6);                      \
+        else if (t->n_rows > 4)                       \
+            tile_of(t, type, 5);                      \
         else if (t->n_rows > 3)                       \
             tile_of(t, type, 4);                      \
         else if (t->n_rows == 3)                      \
