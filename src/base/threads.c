@@ -18,6 +18,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -188,6 +189,10 @@ static int core_of_caller(hwloc_topology_t topology, int n_cores) {
  * to the caller's core makes both wait. Failure to pin is no failure of the pool. */
 static void pin_workers(thread_pool *pool) {
     hwloc_topology_t topology;
+#if defined(__linux__)
+    /* hwloc prints where a container has no /sys, and a library must not. */
+    if (access("/sys/devices/system/cpu/cpu0/topology", R_OK) != 0) return;
+#endif
     if (hwloc_topology_init(&topology) != 0) return;
 #if HWLOC_API_VERSION >= 0x00020500
     /* Only cores of the affinity mask that this process was given. */
