@@ -47,11 +47,14 @@ ONE_THREAD := ^(replay_.*|cli_test_(usage|tokenize|watch|quantize|constraint|svg
     dtype|families|family_configs|hf_config|jinja|policy|policy_draws|json_schema|partial_fill|prefix_index|choice|$\
     safetensors|tensor_catalog|tokenizer|tokenizer_errors))$$
 
+# The same programs with steps queued ahead; memory sees those in test_ahead and test_traces_ahead.
+TWICE := ^test_(schedule|logit_rules)_ahead$$
+
 # The suite twice more: memory and undefined behaviour, then data races.
 check-sanitizers: deps
 	cmake -S . -B $(BUILD)-asan -G Ninja -DUNMASK_WERROR=ON -DUNMASK_SANITIZE=address,undefined -DUNMASK_CUDA=OFF
 	ninja -C $(BUILD)-asan
-	ctest --test-dir $(BUILD)-asan --output-on-failure -j$(JOBS)
+	ctest --test-dir $(BUILD)-asan --output-on-failure -j$(JOBS) -E '$(TWICE)'
 	cmake -S . -B $(BUILD)-tsan -G Ninja -DUNMASK_WERROR=ON -DUNMASK_SANITIZE=thread -DUNMASK_CUDA=OFF
 	ninja -C $(BUILD)-tsan
 	ctest --test-dir $(BUILD)-tsan --output-on-failure -j$(JOBS) -E '$(ONE_THREAD)'
