@@ -40,13 +40,7 @@ typedef struct slot {
 static void start(um_engine *engine, const eval_item *it, bool ignore_eos, slot *s) {
     um_request_options options;
     um_error err;
-    um_request_options_init(&options);
-    options.prompt = it->prompt;
-    options.n_prompt = it->n_prompt;
-    options.max_tokens = it->max_tokens;
-    options.block_len = it->block_len;
-    options.policy = "threshold";
-    options.threshold = it->threshold;
+    eval_item_options(it, &options);
     options.ignore_eos = ignore_eos;
     *s = (slot){.it = it};
     if (um_request_create(engine, &options, &s->request, &err) != UM_OK) bench_die("request", &err);

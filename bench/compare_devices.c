@@ -45,13 +45,7 @@ static void run(um_engine *engine, const eval_item *it, double temperature, hist
     um_request *request = NULL;
     um_error err;
     um_event event = {.kind = UM_EVENT_STEP};
-    um_request_options_init(&o);
-    o.prompt = it->prompt;
-    o.n_prompt = it->n_prompt;
-    o.max_tokens = it->max_tokens;
-    o.block_len = it->block_len;
-    o.policy = "threshold";
-    o.threshold = it->threshold;
+    eval_item_options(it, &o);
     o.temperature = temperature;
     o.seed = 7;
     h->n = 0;

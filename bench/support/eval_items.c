@@ -80,6 +80,16 @@ eval_item *eval_items_read(const char *directory, const um_tokenizer *tokenizer,
     return items;
 }
 
+void eval_item_options(const eval_item *item, um_request_options *options) {
+    um_request_options_init(options);
+    options->prompt = item->prompt;
+    options->n_prompt = item->n_prompt;
+    options->max_tokens = item->max_tokens;
+    options->block_len = item->block_len;
+    options->policy = "threshold";
+    options->threshold = item->threshold;
+}
+
 void eval_items_free(eval_item *items, int n_items) {
     for (int i = 0; i < n_items; i++) {
         um_free(items[i].prompt);

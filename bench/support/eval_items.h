@@ -24,6 +24,9 @@ typedef struct eval_item {
 eval_item *eval_items_read(const char *directory, const um_tokenizer *tokenizer, int *n_items);
 void eval_items_free(eval_item *items, int n_items);
 
+/* Fills `options` with what an item asks for, under the threshold policy. */
+void eval_item_options(const eval_item *item, um_request_options *options);
+
 /* True where a text answers an item: the sum as it stands, a sudoku that is complete, valid and
  * keeps its clues. */
 bool eval_item_is_right(const eval_item *item, const char *text);

@@ -160,7 +160,7 @@ static void pack_block(void *context, int i_task, int i_worker) {
                    t->hidden, 0, t->hidden / PACKED_GROUP);
 }
 
-/* The chunk of `task`, and the expert whose it is; NULL past the last one. */
+/* The expert of a task and the first output of its chunk; NULL past the last task. */
 static const mlp_weights *expert_of_task(const experts_task *t, int32_t i_task, int32_t chunk,
                                          int32_t *first) {
     if (i_task >= t->n_touched * t->n_chunks) return NULL;

@@ -40,10 +40,10 @@ bool cpu_has_avx512bf16(void) {
     return cpu_has_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
 }
 
-/* AMD's cores since Zen 4 do twice as much with vdpbf16ps as with float32 (Software Optimization
- * Guide for the AMD Zen 4 Microarchitecture); an Intel Xeon with AMX was measured to do half as
- * much (bench_kernels), and has tiles instead. By maker, not by a measurement: a model's results
- * must not depend on how busy a machine is when it starts. */
+/* AMD's cores since Zen 4 are said to do twice as much with vdpbf16ps as with float32; that was not
+ * measured here. An Intel Xeon with AMX does half as much (unmask bench, UNMASK_CPU=avx512bf16),
+ * and has tiles instead. By maker, not by a measurement at start: a model's results must not depend
+ * on how busy a machine is then. */
 bool cpu_is_fast_at_bf16(void) {
     __builtin_cpu_init();
     return cpu_has_avx512bf16() && __builtin_cpu_is("amd");

@@ -26,7 +26,8 @@ struct device_kind;
 typedef struct device {
     const struct kernel_ops *ops;   /* kernels/ops.h */
     const struct device_kind *kind; /* of device.c and its like: what the functions below call */
-    const char *tier;               /* "scalar", "avx2", "avxvnni", "avx512", "amx", "cuda" */
+    const char *tier;               /* "scalar", "avx2", "avxvnni", "avx512", "avx512bf16",
+                                       "amx", "cuda" */
     const char *name;               /* "cpu", "cuda:0" */
     bool is_host;                   /* its memory is the process's */
     bool has_bf16;                  /* products of bfloat16 are faster than those of float32:

@@ -173,16 +173,17 @@ static um_status whole_choice(const job *j, choice *c, json_t *list, um_error *e
 /* The choices of a prompt, the best n by their mean log-probability first where more were made. */
 static void rank_choices(const job *j, size_t i_prompt, choice **order) {
     size_t n_made = (size_t)j->request.best_of, n = (size_t)j->request.n;
+    double means[API_CHOICES_MAX];
     for (size_t i = 0; i < n_made; i++) {
         choice *c = &j->choices[i_prompt * n_made + i];
+        double mean = n_made > n ? answer_logprobs_mean(&c->logprobs, c->n_tokens) : 0.0;
         size_t at = i;
-        if (n_made > n)
-            for (double mean = answer_logprobs_mean(&c->logprobs, c->n_tokens);
-                 at > 0 &&
-                 mean > answer_logprobs_mean(&order[at - 1]->logprobs, order[at - 1]->n_tokens);
-                 at--)
-                order[at] = order[at - 1];
+        for (; at > 0 && mean > means[at - 1]; at--) {
+            order[at] = order[at - 1];
+            means[at] = means[at - 1];
+        }
         order[at] = c;
+        means[at] = mean;
     }
     for (size_t i = 0; i < n; i++) order[i]->index = (int32_t)(i_prompt * n + i);
 }

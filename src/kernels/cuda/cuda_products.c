@@ -86,8 +86,8 @@ um_status cuda_pack_rows(device *dev, packed_form form, void *packed, const floa
     return cuda_check_launch(cuda_of(dev));
 }
 
-um_status cuda_linear_packed(device *dev, float *y, const void *packed, const matrix *w,
-                             const float *bias, int32_t n_rows) {
+static um_status multiply_one(device *dev, float *y, const void *packed, const matrix *w,
+                              const float *bias, int32_t n_rows, bool is_added) {
     assert(w->n_in % 32 == 0 && (w->form == FORM_TILE || w->n_out % 16 == 0));
     if (n_rows <= 0) return UM_OK;
     cuda_product p = {.x = packed,
@@ -95,9 +95,15 @@ um_status cuda_linear_packed(device *dev, float *y, const void *packed, const ma
                       .parts = {{.w = cuda_weight_of(w), .bias = bias, .y = y, .n_out = w->n_out}},
                       .n_parts = 1,
                       .n_rows = n_rows,
-                      .n_in = w->n_in};
+                      .n_in = w->n_in,
+                      .is_added = is_added};
     cuda_multiply(cuda_of(dev), &p, w);
     return cuda_check_launch(cuda_of(dev));
+}
+
+um_status cuda_linear_packed(device *dev, float *y, const void *packed, const matrix *w,
+                             const float *bias, int32_t n_rows) {
+    return multiply_one(dev, y, packed, w, bias, n_rows, false);
 }
 
 um_status cuda_linear_shared(device *dev, const void *packed, const shared_product *products,
@@ -124,16 +130,7 @@ um_status cuda_linear_shared(device *dev, const void *packed, const shared_produ
 
 um_status cuda_linear_added(device *dev, float *y, const void *packed, const matrix *w,
                             const float *bias, int32_t n_rows) {
-    if (n_rows <= 0) return UM_OK;
-    cuda_product p = {.x = packed,
-                      .x_sums = cuda_packed_sums(w->form, packed, n_rows, w->n_in),
-                      .parts = {{.w = cuda_weight_of(w), .bias = bias, .y = y, .n_out = w->n_out}},
-                      .n_parts = 1,
-                      .n_rows = n_rows,
-                      .n_in = w->n_in,
-                      .is_added = true};
-    cuda_multiply(cuda_of(dev), &p, w);
-    return cuda_check_launch(cuda_of(dev));
+    return multiply_one(dev, y, packed, w, bias, n_rows, true);
 }
 
 um_status cuda_linear_gated(device *dev, packed_form form, void *inner, const void *packed,
